@@ -1,0 +1,569 @@
+"""Accelerator designs, spaces of them, and populations as arrays."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, Self
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hwgen.units.dynatran.spec import DynatranSpec
+from hwgen.units.layer_norm.spec import LayerNormSpec
+from hwgen.units.mac_lane.spec import MacLaneSpec
+from hwgen.units.post_sparsity.spec import PostSparsitySpec
+from hwgen.units.pre_sparsity.spec import PreSparsitySpec
+from hwgen.units.residual_add.spec import ResidualAddSpec
+from hwgen.units.softmax.spec import SoftmaxSpec
+
+LOOP_ORDERS = tuple("".join(order) for order in itertools.permutations("bijk"))
+"""The 24 orders of a product's loops, outermost letter first."""
+
+LAYER_NORM_EPSILON = 1e-12
+"""What BERT adds to the variance."""
+
+BUFFER_GIGABYTES_PER_SECOND = 370
+"""Rate of a buffer port (AccelTran's published constants)."""
+
+
+@cache
+def main_memory_types() -> dict[str, dict[str, Any]]:
+    """Rate, latency and background power of each type of main memory, with sources."""
+    text = (files("hwgen") / "technology" / "main_memory.yaml").read_text()
+    return dict(yaml.safe_load(text))
+
+
+def bits_per_cycle(gigabytes_per_second: float, clock_mhz: float) -> Fraction:
+    """Exact rate in bits a cycle; 1 GB is 10^9 bytes."""
+    return Fraction(str(gigabytes_per_second)) * 8000 / Fraction(str(clock_mhz))
+
+
+class Frozen(BaseModel):
+    """A frozen model whose unknown keys are errors that name the nearest valid one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = difflib.get_close_matches(str(key), cls.model_fields, 1, 0.4)
+                    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(cls.model_fields)}"
+                    raise ValueError(f"unknown key {key!r} in {cls.__name__}; {hint}")
+        return data
+
+
+class MemoryDesign(Frozen):
+    """Main memory: its type, its organisation, and what a data sheet says of it.
+
+    Parameters
+    ----------
+    type : "dram", "rram" or "hbm"
+    banks, ranks, channels : organisation, which sets the energy of an access
+    latency_cycles : cycles from request to first data; by default the type's latency at the clock
+    background_power_mw : power whether or not it is accessed; by default the type's, if known
+    """
+
+    type: Literal["dram", "rram", "hbm"]
+    banks: int = Field(ge=1)
+    ranks: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    latency_cycles: int = Field(ge=0)
+    background_power_mw: float | None = Field(default=None, ge=0)
+
+
+class AcceleratorDesign(Frozen):
+    """One accelerator of ELECTOR's space; field names are those of the published files.
+
+    Parameters
+    ----------
+    tile_b, tile_x, tile_y : extents of an output tile
+    nonlinearity : what the lanes apply, "relu" or "gelu"
+    pes, lanes_per_pe, macs_per_lane, softmax_per_pe : units
+    batch_size : sequences that run at once
+    activation_buffer_kib, weight_buffer_kib, mask_buffer_kib : totals in KiB
+    memory : main memory
+    loop_order : the loops b, i, j, k, outermost first
+    integer_bits, fraction_bits : bits before and after the point of the published format
+    clock_mhz : clock
+    stochastic_rounding : whether lanes round stochastically (training)
+    k_segment : elements of a dot product that a lane takes at once; default max(tile_y, 4·macs_per_lane)
+    window : positions that pre_sparsity looks at in a cycle; default 4·macs_per_lane
+    fifo_depth : pairs that its FIFO holds; default 2·window
+    max_sequence_length : longest row of the softmax modules
+    k_max : longest dot product
+    axi_bits : width of the main-memory port
+
+    Raises
+    ------
+    pydantic.ValidationError
+        (a ValueError) for an unknown key or a value that no machine can have.
+    """
+
+    tile_b: int = Field(ge=1, le=64)
+    tile_x: int = Field(ge=1, le=32)
+    tile_y: int = Field(ge=1, le=32)
+    nonlinearity: Literal["relu", "gelu"]
+    pes: int = Field(ge=1, le=4096)
+    lanes_per_pe: int = Field(ge=1, le=1024)
+    macs_per_lane: int = Field(ge=1, le=64)
+    softmax_per_pe: int = Field(ge=1, le=1024)
+    batch_size: int = Field(ge=1, le=4096)
+    activation_buffer_kib: int = Field(ge=1)
+    weight_buffer_kib: int = Field(ge=1)
+    mask_buffer_kib: int = Field(ge=1)
+    memory: MemoryDesign
+    loop_order: str
+    integer_bits: int = Field(default=4, ge=1, le=24)
+    fraction_bits: int = Field(default=16, ge=0, le=23)
+    clock_mhz: float = Field(default=700.0, gt=0, strict=False)
+    stochastic_rounding: bool = False
+    k_segment: int = Field(ge=1)
+    window: int = Field(ge=1)
+    fifo_depth: int = Field(ge=1)
+    max_sequence_length: int = Field(default=512, ge=1, le=4096)
+    k_max: int = Field(default=4096, ge=1, le=1 << 20)
+    axi_bits: Literal[128, 256, 512] = 128
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, data: Any) -> Any:
+        """Fill what follows from other fields, so that a design's dump is complete."""
+        if not isinstance(data, Mapping):
+            return data
+        data = dict(data)
+        macs, tile_y = data.get("macs_per_lane"), data.get("tile_y")
+        if type(macs) is int and type(tile_y) is int:
+            data.setdefault("k_segment", max(tile_y, 4 * macs))
+            data.setdefault("window", 4 * macs)
+        if type(data.get("window")) is int:
+            data.setdefault("fifo_depth", 2 * data["window"])
+        memory = data.get("memory")
+        if isinstance(memory, Mapping) and memory.get("type") in main_memory_types():
+            facts = main_memory_types()[memory["type"]]
+            clock = data.get("clock_mhz", 700.0)
+            data["memory"] = {
+                "latency_cycles": math.ceil(Fraction(str(facts["latency_ns"])) * Fraction(str(clock)) / 1000),
+                "background_power_mw": facts["background_power_mw"],
+                **memory,
+            }
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.loop_order not in LOOP_ORDERS:
+            raise ValueError(
+                f"loop_order must be a permutation of the letters b, i, j, k, not {self.loop_order!r}")
+        if self.tile_y & (self.tile_y - 1):
+            raise ValueError(f"tile_y must be a power of two, not {self.tile_y}")
+        if self.k_segment % self.macs_per_lane:
+            raise ValueError(f"k_segment must be a multiple of macs_per_lane = {self.macs_per_lane}, "
+                             f"not {self.k_segment}")
+        for name in UNIT_NAMES:
+            getattr(self, name)
+        return self
+
+    @classmethod
+    def load(cls, source: AcceleratorDesign | Mapping[str, Any] | str | Path) -> AcceleratorDesign:
+        """Load a design from its name, a YAML or JSON file, a mapping, or itself.
+
+        Raises
+        ------
+        ValueError
+            If the name is unknown or the contents are no design; the message names the key.
+        FileNotFoundError
+            If a path does not exist.
+        """
+        if isinstance(source, cls):
+            return source
+        if isinstance(source, Mapping):
+            return cls._validated(source, "mapping")
+        return cls._validated(read_named(source, "designs", "accelerator"), str(source))
+
+    @classmethod
+    def _validated(cls, data: Any, where: str) -> AcceleratorDesign:
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{where}: an accelerator design is a mapping of keys, not {type(data).__name__}")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ValueError(f"{where}: {explain(error)}") from None
+
+    @property
+    def bits(self) -> int:
+        """Width of a value."""
+        return self.integer_bits + self.fraction_bits
+
+    @property
+    def accumulator_bits(self) -> int:
+        """Width of a partial sum, 2·bits + ⌈log2 k_max⌉."""
+        return 2 * self.bits + (self.k_max - 1).bit_length()
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of the whole accelerator."""
+        return self.pes * self.lanes_per_pe
+
+    @property
+    def buffer_bits_per_cycle(self) -> Fraction:
+        """Rate of one port of a buffer."""
+        return bits_per_cycle(BUFFER_GIGABYTES_PER_SECOND, self.clock_mhz)
+
+    @property
+    def memory_bits_per_cycle(self) -> Fraction:
+        """Rate of the main memory."""
+        return bits_per_cycle(main_memory_types()[self.memory.type]["rate_gigabytes_per_second"],
+                              self.clock_mhz)
+
+    @property
+    def mac_lane(self) -> MacLaneSpec:
+        """Spec of a lane's multipliers, adders and non-linearity."""
+        return MacLaneSpec(**_mac_lane(self))
+
+    @property
+    def dynatran(self) -> DynatranSpec:
+        """Spec of a lane's pruning."""
+        return DynatranSpec(**_dynatran(self))
+
+    @property
+    def pre_sparsity(self) -> PreSparsitySpec:
+        """Spec of a lane's gather."""
+        return PreSparsitySpec(**_pre_sparsity(self))
+
+    @property
+    def post_sparsity(self) -> PostSparsitySpec:
+        """Spec of a lane's compression."""
+        return PostSparsitySpec(**_post_sparsity(self))
+
+    @property
+    def softmax(self) -> SoftmaxSpec:
+        """Spec of a softmax module."""
+        return SoftmaxSpec(**_softmax(self))
+
+    @property
+    def layer_norm(self) -> LayerNormSpec:
+        """Spec of a PE's layer norm."""
+        return LayerNormSpec(**_layer_norm(self))
+
+    @property
+    def residual_add(self) -> ResidualAddSpec:
+        """Spec of a PE's residual adder."""
+        return ResidualAddSpec(**_residual_add(self))
+
+    def save(self, path: str | Path) -> None:
+        """Write the design, complete, as YAML."""
+        Path(path).write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+UNIT_NAMES = ("mac_lane", "dynatran", "pre_sparsity", "post_sparsity", "softmax", "layer_norm",
+              "residual_add")
+"""The units that a design derives a spec for."""
+
+
+# How a design sets its units' parameters, for one design and for arrays of designs alike.
+def _mac_lane(d: Any) -> dict[str, Any]:
+    return {"macs": d.macs_per_lane, "bits": d.bits, "accumulator_bits": d.accumulator_bits,
+            "nonlinearity": d.nonlinearity}
+
+
+def _dynatran(d: Any) -> dict[str, Any]:
+    return {"parallel": d.macs_per_lane, "bits": d.bits}
+
+
+def _pre_sparsity(d: Any) -> dict[str, Any]:
+    return {"macs": d.macs_per_lane, "bits": d.bits, "window": d.window, "fifo_depth": d.fifo_depth}
+
+
+def _post_sparsity(d: Any) -> dict[str, Any]:
+    return {"bits": d.bits, "word": d.macs_per_lane, "mask_word": d.tile_y}
+
+
+def _softmax(d: Any) -> dict[str, Any]:
+    return {"parallel": d.tile_y, "bits": d.bits, "max_row": d.max_sequence_length}
+
+
+def _layer_norm(d: Any) -> dict[str, Any]:
+    return {"parallel": d.tile_y, "bits": d.bits, "max_row": d.k_max, "epsilon": LAYER_NORM_EPSILON}
+
+
+def _residual_add(d: Any) -> dict[str, Any]:
+    return {"parallel": d.tile_y, "bits": d.bits}
+
+
+@dataclass(frozen=True)
+class DesignBatch:
+    """A population of designs, one array of shape (designs,) a field.
+
+    Field names are those of AcceleratorDesign; main memory's are `memory_type`, `memory_banks`,
+    `memory_ranks`, `memory_channels`, `memory_latency_cycles` and `memory_background_power_mw` (NaN:
+    unknown). Rates are the two integer arrays of an exact fraction.
+    """
+
+    fields: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        """Return the number of designs."""
+        return len(self.fields["pes"])
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        """Return a field's array."""
+        try:
+            return self.fields[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @classmethod
+    def of(cls, designs: DesignBatch | Sequence[AcceleratorDesign | Mapping[str, Any] | str | Path]
+           ) -> DesignBatch:
+        """Make a batch of a list of designs.
+
+        Raises
+        ------
+        ValueError
+            If the list is empty or an entry is no design.
+        """
+        if isinstance(designs, DesignBatch):
+            return designs
+        if isinstance(designs, AcceleratorDesign | str | Path | Mapping):
+            raise ValueError("designs must be a list of designs or a DesignBatch; put one design into a list")
+        loaded = [AcceleratorDesign.load(design) for design in designs]
+        if not loaded:
+            raise ValueError("designs must hold at least one design")
+        columns: dict[str, list[Any]] = {}
+        for design in loaded:
+            for name in AcceleratorDesign.model_fields:
+                if name != "memory":
+                    columns.setdefault(name, []).append(getattr(design, name))
+            for name in MemoryDesign.model_fields:
+                value = getattr(design.memory, name)
+                columns.setdefault(f"memory_{name}", []).append(math.nan if value is None else value)
+        return cls.from_columns({name: np.asarray(values) for name, values in columns.items()})
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, np.ndarray]) -> DesignBatch:
+        """Make a batch of complete columns, deriving widths and rates."""
+        made = dict(columns)
+        made["bits"] = made["integer_bits"] + made["fraction_bits"]
+        k_max = made["k_max"]
+        made["accumulator_bits"] = 2 * made["bits"] + np.ceil(np.log2(k_max)).astype(np.int64)
+        made["lanes"] = made["pes"] * made["lanes_per_pe"]
+        for name, rate in (("buffer", lambda kind, clock: bits_per_cycle(BUFFER_GIGABYTES_PER_SECOND, clock)),
+                           ("memory", lambda kind, clock: bits_per_cycle(
+                               main_memory_types()[kind]["rate_gigabytes_per_second"], clock))):
+            numerator = np.empty(len(k_max), dtype=np.int64)
+            denominator = np.empty(len(k_max), dtype=np.int64)
+            for kind in np.unique(made["memory_type"]):
+                for clock in np.unique(made["clock_mhz"]):
+                    chosen = (made["memory_type"] == kind) & (made["clock_mhz"] == clock)
+                    fraction = rate(str(kind), float(clock))
+                    numerator[chosen], denominator[chosen] = fraction.numerator, fraction.denominator
+            made[f"{name}_rate_numerator"], made[f"{name}_rate_denominator"] = numerator, denominator
+        return cls(made)
+
+    def take(self, index: np.ndarray | slice) -> DesignBatch:
+        """Part of the batch, by indices, a mask or a slice."""
+        return DesignBatch({name: values[index] for name, values in self.fields.items()})
+
+    def design(self, index: int) -> AcceleratorDesign:
+        """One design of the batch."""
+        memory = {}
+        for name in MemoryDesign.model_fields:
+            value = self.fields[f"memory_{name}"][index].item()
+            memory[name] = None if isinstance(value, float) and math.isnan(value) else value
+        values = {name: self.fields[name][index].item() for name in AcceleratorDesign.model_fields
+                  if name != "memory"}
+        return AcceleratorDesign.model_validate({**values, "memory": memory})
+
+    @property
+    def mac_lane(self) -> SimpleNamespace:
+        """MacLaneSpec with arrays for fields."""
+        return SimpleNamespace(**_mac_lane(self))
+
+    @property
+    def dynatran(self) -> SimpleNamespace:
+        """DynatranSpec with arrays for fields."""
+        return SimpleNamespace(**_dynatran(self))
+
+    @property
+    def pre_sparsity(self) -> SimpleNamespace:
+        """PreSparsitySpec with arrays for fields."""
+        return SimpleNamespace(**_pre_sparsity(self))
+
+    @property
+    def post_sparsity(self) -> SimpleNamespace:
+        """PostSparsitySpec with arrays for fields."""
+        return SimpleNamespace(**_post_sparsity(self))
+
+    @property
+    def softmax(self) -> SimpleNamespace:
+        """SoftmaxSpec with arrays for fields."""
+        return SimpleNamespace(**_softmax(self))
+
+    @property
+    def layer_norm(self) -> SimpleNamespace:
+        """LayerNormSpec with arrays for fields."""
+        return SimpleNamespace(**_layer_norm(self))
+
+    @property
+    def residual_add(self) -> SimpleNamespace:
+        """ResidualAddSpec with arrays for fields."""
+        return SimpleNamespace(**_residual_add(self))
+
+
+class DesignSpace(Frozen):
+    """The options of each field: a space of accelerators, from a YAML file.
+
+    `tile` sets tile_x and tile_y together; `loop_order` may be "all". Fields that a space does not
+    name keep AcceleratorDesign's defaults.
+    """
+
+    tile_b: tuple[int, ...] = Field(min_length=1)
+    tile: tuple[int, ...] = Field(min_length=1)
+    nonlinearity: tuple[Literal["relu", "gelu"], ...] = Field(min_length=1)
+    pes: tuple[int, ...] = Field(min_length=1)
+    lanes_per_pe: tuple[int, ...] = Field(min_length=1)
+    macs_per_lane: tuple[int, ...] = Field(min_length=1)
+    softmax_per_pe: tuple[int, ...] = Field(min_length=1)
+    batch_size: tuple[int, ...] = Field(min_length=1)
+    activation_buffer_kib: tuple[int, ...] = Field(min_length=1)
+    weight_buffer_kib: tuple[int, ...] = Field(min_length=1)
+    mask_buffer_kib: tuple[int, ...] = Field(min_length=1)
+    memory: tuple[dict[str, Any], ...] = Field(min_length=1)
+    loop_order: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        data = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        if data.get("loop_order") == "all":
+            data["loop_order"] = LOOP_ORDERS
+        return data
+
+    @classmethod
+    def load(cls, source: DesignSpace | Mapping[str, Any] | str | Path) -> DesignSpace:
+        """Load a space from its name, a YAML or JSON file, a mapping, or itself.
+
+        Raises
+        ------
+        ValueError
+            If the name is unknown or the contents are no space; the message names the key.
+        """
+        if isinstance(source, cls):
+            return source
+        data = source if isinstance(source, Mapping) else read_named(source, "designs/spaces",
+                                                                     "accelerator space")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ValueError(f"accelerator space: {explain(error)}") from None
+
+    @property
+    def options(self) -> dict[str, tuple[Any, ...]]:
+        """The options of each field, in the order of the fields."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def __len__(self) -> int:
+        """Return the number of designs."""
+        return math.prod(len(values) for values in self.options.values())
+
+    def design(self, indices: Sequence[int]) -> AcceleratorDesign:
+        """Make the design of one index a field."""
+        values = {name: options[index] for (name, options), index
+                  in zip(self.options.items(), indices, strict=True)}
+        tile = values.pop("tile")
+        return AcceleratorDesign.load({**values, "tile_x": tile, "tile_y": tile})
+
+    def batch(self, indices: np.ndarray) -> DesignBatch:
+        """Make the designs of index rows, shape (designs, fields), without a loop over designs."""
+        columns: dict[str, np.ndarray] = {}
+        # Each option is validated once, on a design that has it, and its columns are gathered.
+        base = [0] * len(self.options)
+        resolved: dict[tuple[int, ...], DesignBatch] = {}
+        names = list(self.options)
+        for name, column in zip(names, np.asarray(indices).T, strict=True):
+            if name == "memory":
+                for field_name in MemoryDesign.model_fields:
+                    made = []
+                    for index in range(len(self.memory)):
+                        key = tuple(index if n == "memory" else 0 for n in names)
+                        resolved.setdefault(key, DesignBatch.of([self.design(key)]))
+                        made.append(resolved[key].fields[f"memory_{field_name}"][0])
+                    columns[f"memory_{field_name}"] = np.asarray(made)[column]
+            elif name == "tile":
+                columns["tile_x"] = columns["tile_y"] = np.asarray(self.tile)[column]
+            else:
+                columns[name] = np.asarray(self.options[name])[column]
+        first = DesignBatch.of([self.design(base)])
+        count = len(columns["pes"])
+        for name in AcceleratorDesign.model_fields:
+            if name not in columns and name != "memory":
+                columns[name] = np.repeat(first.fields[name], count)
+        columns["window"] = 4 * columns["macs_per_lane"]
+        columns["k_segment"] = np.maximum(columns["tile_y"], columns["window"])
+        columns["fifo_depth"] = 2 * columns["window"]
+        return DesignBatch.from_columns(columns)
+
+    def sample(self, count: int, rng: np.random.Generator) -> DesignBatch:
+        """Draw `count` designs, uniform over the space, with replacement."""
+        sizes = [len(values) for values in self.options.values()]
+        return self.batch(np.stack([rng.integers(size, size=count) for size in sizes], axis=1))
+
+    def enumerate(self, chunk: int = 65536) -> Iterator[DesignBatch]:
+        """Go through all designs, `chunk` at a time, the last field fastest."""
+        sizes = [len(values) for values in self.options.values()]
+        for start in range(0, len(self), chunk):
+            flat = np.arange(start, min(start + chunk, len(self)))
+            yield self.batch(np.stack(np.unravel_index(flat, sizes), axis=1))
+
+
+def explain(error: ValidationError) -> str:
+    """Put a validation error into one sentence that names key, value and reason."""
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        reason = item["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(item["input"], Mapping) else f", not {item['input']!r}"
+        parts.append(f"{key}: {reason}{value}" if key else reason)
+    return "; ".join(parts)
+
+
+def read_named(source: str | Path, folder: str, what: str) -> Any:
+    """Read YAML or JSON from a path, or from package data by name.
+
+    Raises
+    ------
+    ValueError
+        If there is neither such a name nor such a file, or the file is not YAML.
+    """
+    root = files("hwgen").joinpath(*folder.split("/"))
+    named = root / f"{source}.yaml"
+    path = Path(source)
+    if isinstance(source, str) and "/" not in source and named.is_file():
+        text = named.read_text()
+    elif path.is_file():
+        text = path.read_text()
+    elif path.suffix in {".yaml", ".yml", ".json"}:
+        raise FileNotFoundError(f"{what} file {source} does not exist")
+    else:
+        known = sorted(entry.name[:-5] for entry in root.iterdir() if entry.name.endswith(".yaml"))
+        near = difflib.get_close_matches(str(source), known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"unknown {what} {str(source)!r}; {hint}known names: {', '.join(known)}, or give a file")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source}: not valid YAML: {error}") from None

@@ -1,0 +1,1 @@
+"""The non-linearity of a lane."""

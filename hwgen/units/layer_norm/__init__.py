@@ -1,0 +1,1 @@
+"""Layer norm over a row."""

@@ -1,0 +1,1 @@
+"""A lane: dot products and its non-linearity."""

@@ -1,0 +1,1 @@
+"""Compression of results to zero-free form."""

@@ -1,0 +1,1 @@
+"""Effectual pairs of two zero-free operands."""

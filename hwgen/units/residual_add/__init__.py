@@ -1,0 +1,1 @@
+"""Sum of two rows of different exponents."""
