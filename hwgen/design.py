@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from hwgen.configuration import Frozen, explain, read_named
 from hwgen.units.dynatran.spec import DynatranSpec
 from hwgen.units.layer_norm.spec import LayerNormSpec
 from hwgen.units.mac_lane.spec import MacLaneSpec
@@ -46,23 +46,6 @@ def main_memory_types() -> dict[str, dict[str, Any]]:
 def bits_per_cycle(gigabytes_per_second: float, clock_mhz: float) -> Fraction:
     """Exact rate in bits a cycle; 1 GB is 10^9 bytes."""
     return Fraction(str(gigabytes_per_second)) * 8000 / Fraction(str(clock_mhz))
-
-
-class Frozen(BaseModel):
-    """A frozen model whose unknown keys are errors that name the nearest valid one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    near = difflib.get_close_matches(str(key), cls.model_fields, 1, 0.4)
-                    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(cls.model_fields)}"
-                    raise ValueError(f"unknown key {key!r} in {cls.__name__}; {hint}")
-        return data
 
 
 class MemoryDesign(Frozen):
@@ -99,7 +82,8 @@ class AcceleratorDesign(Frozen):
     integer_bits, fraction_bits : bits before and after the point of the published format
     clock_mhz : clock
     stochastic_rounding : whether lanes round stochastically (training)
-    k_segment : elements of a dot product that a lane takes at once; default max(tile_y, 4·macs_per_lane)
+    k_segment : elements of a dot product that a lane takes at once;
+        default max(tile_y, 4·macs_per_lane)
     window : positions that pre_sparsity looks at in a cycle; default 4·macs_per_lane
     fifo_depth : pairs that its FIFO holds; default 2·window
     max_sequence_length : longest row of the softmax modules
@@ -155,7 +139,9 @@ class AcceleratorDesign(Frozen):
             facts = main_memory_types()[memory["type"]]
             clock = data.get("clock_mhz", 700.0)
             data["memory"] = {
-                "latency_cycles": math.ceil(Fraction(str(facts["latency_ns"])) * Fraction(str(clock)) / 1000),
+                "latency_cycles": math.ceil(
+                    Fraction(str(facts["latency_ns"])) * Fraction(str(clock)) / 1000
+                ),
                 "background_power_mw": facts["background_power_mw"],
                 **memory,
             }
@@ -165,13 +151,16 @@ class AcceleratorDesign(Frozen):
     def _check(self) -> Self:
         if self.loop_order not in LOOP_ORDERS:
             raise ValueError(
-                f"loop_order must be a permutation of the letters b, i, j, k, not {self.loop_order!r}")
+                f"loop_order must be a permutation of b, i, j and k, not {self.loop_order!r}"
+            )
         if self.tile_y & (self.tile_y - 1):
             raise ValueError(f"tile_y must be a power of two, not {self.tile_y}")
         if self.k_segment % self.macs_per_lane:
-            raise ValueError(f"k_segment must be a multiple of macs_per_lane = {self.macs_per_lane}, "
-                             f"not {self.k_segment}")
-        for name in UNIT_NAMES:
+            raise ValueError(
+                f"k_segment must be a multiple of macs_per_lane = {self.macs_per_lane}, "
+                f"not {self.k_segment}"
+            )
+        for name in UNIT_PARAMETERS:
             getattr(self, name)
         return self
 
@@ -186,7 +175,7 @@ class AcceleratorDesign(Frozen):
         FileNotFoundError
             If a path does not exist.
         """
-        if isinstance(source, cls):
+        if isinstance(source, AcceleratorDesign):
             return source
         if isinstance(source, Mapping):
             return cls._validated(source, "mapping")
@@ -195,7 +184,9 @@ class AcceleratorDesign(Frozen):
     @classmethod
     def _validated(cls, data: Any, where: str) -> AcceleratorDesign:
         if not isinstance(data, Mapping):
-            raise ValueError(f"{where}: an accelerator design is a mapping of keys, not {type(data).__name__}")
+            raise ValueError(
+                f"{where}: an accelerator design is a mapping of keys, not {type(data).__name__}"
+            )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -224,8 +215,9 @@ class AcceleratorDesign(Frozen):
     @property
     def memory_bits_per_cycle(self) -> Fraction:
         """Rate of the main memory."""
-        return bits_per_cycle(main_memory_types()[self.memory.type]["rate_gigabytes_per_second"],
-                              self.clock_mhz)
+        return bits_per_cycle(
+            main_memory_types()[self.memory.type]["rate_gigabytes_per_second"], self.clock_mhz
+        )
 
     @property
     def mac_lane(self) -> MacLaneSpec:
@@ -267,15 +259,14 @@ class AcceleratorDesign(Frozen):
         Path(path).write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
 
-UNIT_NAMES = ("mac_lane", "dynatran", "pre_sparsity", "post_sparsity", "softmax", "layer_norm",
-              "residual_add")
-"""The units that a design derives a spec for."""
-
-
 # How a design sets its units' parameters, for one design and for arrays of designs alike.
 def _mac_lane(d: Any) -> dict[str, Any]:
-    return {"macs": d.macs_per_lane, "bits": d.bits, "accumulator_bits": d.accumulator_bits,
-            "nonlinearity": d.nonlinearity}
+    return {
+        "macs": d.macs_per_lane,
+        "bits": d.bits,
+        "accumulator_bits": d.accumulator_bits,
+        "nonlinearity": d.nonlinearity,
+    }
 
 
 def _dynatran(d: Any) -> dict[str, Any]:
@@ -302,13 +293,25 @@ def _residual_add(d: Any) -> dict[str, Any]:
     return {"parallel": d.tile_y, "bits": d.bits}
 
 
+UNIT_PARAMETERS = {
+    "mac_lane": _mac_lane,
+    "dynatran": _dynatran,
+    "pre_sparsity": _pre_sparsity,
+    "post_sparsity": _post_sparsity,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "residual_add": _residual_add,
+}
+"""How a design sets the parameters of each unit, by the unit's name."""
+
+
 @dataclass(frozen=True)
 class DesignBatch:
     """A population of designs, one array of shape (designs,) a field.
 
     Field names are those of AcceleratorDesign; main memory's are `memory_type`, `memory_banks`,
-    `memory_ranks`, `memory_channels`, `memory_latency_cycles` and `memory_background_power_mw` (NaN:
-    unknown). Rates are the two integer arrays of an exact fraction.
+    `memory_ranks`, `memory_channels`, `memory_latency_cycles` and
+    `memory_background_power_mw` (NaN: unknown). Rates are the two integer arrays of an exact fraction.
     """
 
     fields: Mapping[str, np.ndarray]
@@ -317,16 +320,18 @@ class DesignBatch:
         """Return the number of designs."""
         return len(self.fields["pes"])
 
-    def __getattr__(self, name: str) -> np.ndarray:
-        """Return a field's array."""
-        try:
-            return self.fields[name]
-        except KeyError:
-            raise AttributeError(name) from None
+    def __getattr__(self, name: str) -> Any:
+        """Return a field's array, or a unit's spec with arrays for fields."""
+        if name in UNIT_PARAMETERS:
+            return SimpleNamespace(**UNIT_PARAMETERS[name](self))
+        if name == "fields" or name not in self.fields:  # not yet there while unpickling
+            raise AttributeError(name)
+        return self.fields[name]
 
     @classmethod
-    def of(cls, designs: DesignBatch | Sequence[AcceleratorDesign | Mapping[str, Any] | str | Path]
-           ) -> DesignBatch:
+    def of(
+        cls, designs: DesignBatch | Sequence[AcceleratorDesign | Mapping[str, Any] | str | Path]
+    ) -> DesignBatch:
         """Make a batch of a list of designs.
 
         Raises
@@ -337,7 +342,9 @@ class DesignBatch:
         if isinstance(designs, DesignBatch):
             return designs
         if isinstance(designs, AcceleratorDesign | str | Path | Mapping):
-            raise ValueError("designs must be a list of designs or a DesignBatch; put one design into a list")
+            raise ValueError(
+                "designs must be a list of designs or a DesignBatch; put one design into a list"
+            )
         loaded = [AcceleratorDesign.load(design) for design in designs]
         if not loaded:
             raise ValueError("designs must hold at least one design")
@@ -348,7 +355,9 @@ class DesignBatch:
                     columns.setdefault(name, []).append(getattr(design, name))
             for name in MemoryDesign.model_fields:
                 value = getattr(design.memory, name)
-                columns.setdefault(f"memory_{name}", []).append(math.nan if value is None else value)
+                columns.setdefault(f"memory_{name}", []).append(
+                    math.nan if value is None else value
+                )
         return cls.from_columns({name: np.asarray(values) for name, values in columns.items()})
 
     @classmethod
@@ -359,17 +368,29 @@ class DesignBatch:
         k_max = made["k_max"]
         made["accumulator_bits"] = 2 * made["bits"] + np.ceil(np.log2(k_max)).astype(np.int64)
         made["lanes"] = made["pes"] * made["lanes_per_pe"]
-        for name, rate in (("buffer", lambda kind, clock: bits_per_cycle(BUFFER_GIGABYTES_PER_SECOND, clock)),
-                           ("memory", lambda kind, clock: bits_per_cycle(
-                               main_memory_types()[kind]["rate_gigabytes_per_second"], clock))):
+        for name, rate in (
+            ("buffer", lambda kind, clock: bits_per_cycle(BUFFER_GIGABYTES_PER_SECOND, clock)),
+            (
+                "memory",
+                lambda kind, clock: bits_per_cycle(
+                    main_memory_types()[kind]["rate_gigabytes_per_second"], clock
+                ),
+            ),
+        ):
             numerator = np.empty(len(k_max), dtype=np.int64)
             denominator = np.empty(len(k_max), dtype=np.int64)
             for kind in np.unique(made["memory_type"]):
                 for clock in np.unique(made["clock_mhz"]):
                     chosen = (made["memory_type"] == kind) & (made["clock_mhz"] == clock)
                     fraction = rate(str(kind), float(clock))
-                    numerator[chosen], denominator[chosen] = fraction.numerator, fraction.denominator
-            made[f"{name}_rate_numerator"], made[f"{name}_rate_denominator"] = numerator, denominator
+                    numerator[chosen], denominator[chosen] = (
+                        fraction.numerator,
+                        fraction.denominator,
+                    )
+            made[f"{name}_rate_numerator"], made[f"{name}_rate_denominator"] = (
+                numerator,
+                denominator,
+            )
         return cls(made)
 
     def take(self, index: np.ndarray | slice) -> DesignBatch:
@@ -382,44 +403,12 @@ class DesignBatch:
         for name in MemoryDesign.model_fields:
             value = self.fields[f"memory_{name}"][index].item()
             memory[name] = None if isinstance(value, float) and math.isnan(value) else value
-        values = {name: self.fields[name][index].item() for name in AcceleratorDesign.model_fields
-                  if name != "memory"}
+        values = {
+            name: self.fields[name][index].item()
+            for name in AcceleratorDesign.model_fields
+            if name != "memory"
+        }
         return AcceleratorDesign.model_validate({**values, "memory": memory})
-
-    @property
-    def mac_lane(self) -> SimpleNamespace:
-        """MacLaneSpec with arrays for fields."""
-        return SimpleNamespace(**_mac_lane(self))
-
-    @property
-    def dynatran(self) -> SimpleNamespace:
-        """DynatranSpec with arrays for fields."""
-        return SimpleNamespace(**_dynatran(self))
-
-    @property
-    def pre_sparsity(self) -> SimpleNamespace:
-        """PreSparsitySpec with arrays for fields."""
-        return SimpleNamespace(**_pre_sparsity(self))
-
-    @property
-    def post_sparsity(self) -> SimpleNamespace:
-        """PostSparsitySpec with arrays for fields."""
-        return SimpleNamespace(**_post_sparsity(self))
-
-    @property
-    def softmax(self) -> SimpleNamespace:
-        """SoftmaxSpec with arrays for fields."""
-        return SimpleNamespace(**_softmax(self))
-
-    @property
-    def layer_norm(self) -> SimpleNamespace:
-        """LayerNormSpec with arrays for fields."""
-        return SimpleNamespace(**_layer_norm(self))
-
-    @property
-    def residual_add(self) -> SimpleNamespace:
-        """ResidualAddSpec with arrays for fields."""
-        return SimpleNamespace(**_residual_add(self))
 
 
 class DesignSpace(Frozen):
@@ -448,7 +437,9 @@ class DesignSpace(Frozen):
     def _tuples(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        data = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        data = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
         if data.get("loop_order") == "all":
             data["loop_order"] = LOOP_ORDERS
         return data
@@ -462,10 +453,13 @@ class DesignSpace(Frozen):
         ValueError
             If the name is unknown or the contents are no space; the message names the key.
         """
-        if isinstance(source, cls):
+        if isinstance(source, DesignSpace):
             return source
-        data = source if isinstance(source, Mapping) else read_named(source, "designs/spaces",
-                                                                     "accelerator space")
+        data = (
+            source
+            if isinstance(source, Mapping)
+            else read_named(source, "designs/spaces", "accelerator space")
+        )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -482,8 +476,10 @@ class DesignSpace(Frozen):
 
     def design(self, indices: Sequence[int]) -> AcceleratorDesign:
         """Make the design of one index a field."""
-        values = {name: options[index] for (name, options), index
-                  in zip(self.options.items(), indices, strict=True)}
+        values = {
+            name: options[index]
+            for (name, options), index in zip(self.options.items(), indices, strict=True)
+        }
         tile = values.pop("tile")
         return AcceleratorDesign.load({**values, "tile_x": tile, "tile_y": tile})
 
@@ -528,42 +524,3 @@ class DesignSpace(Frozen):
         for start in range(0, len(self), chunk):
             flat = np.arange(start, min(start + chunk, len(self)))
             yield self.batch(np.stack(np.unravel_index(flat, sizes), axis=1))
-
-
-def explain(error: ValidationError) -> str:
-    """Put a validation error into one sentence that names key, value and reason."""
-    parts = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        reason = item["msg"].removeprefix("Value error, ")
-        value = "" if isinstance(item["input"], Mapping) else f", not {item['input']!r}"
-        parts.append(f"{key}: {reason}{value}" if key else reason)
-    return "; ".join(parts)
-
-
-def read_named(source: str | Path, folder: str, what: str) -> Any:
-    """Read YAML or JSON from a path, or from package data by name.
-
-    Raises
-    ------
-    ValueError
-        If there is neither such a name nor such a file, or the file is not YAML.
-    """
-    root = files("hwgen").joinpath(*folder.split("/"))
-    named = root / f"{source}.yaml"
-    path = Path(source)
-    if isinstance(source, str) and "/" not in source and named.is_file():
-        text = named.read_text()
-    elif path.is_file():
-        text = path.read_text()
-    elif path.suffix in {".yaml", ".yml", ".json"}:
-        raise FileNotFoundError(f"{what} file {source} does not exist")
-    else:
-        known = sorted(entry.name[:-5] for entry in root.iterdir() if entry.name.endswith(".yaml"))
-        near = difflib.get_close_matches(str(source), known, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown {what} {str(source)!r}; {hint}known names: {', '.join(known)}, or give a file")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source}: not valid YAML: {error}") from None

@@ -29,8 +29,11 @@ def round_shift(value: Array, shift: Array | int) -> Array:
     shift = xp.where(shift > 63, xp.full_like(shift, 63), shift)
     floor = value >> shift
     remainder = value - (floor << shift)
-    half = xp.where(shift > 0, xp.ones_like(shift) << xp.where(shift > 0, shift - 1, 0 * shift),
-                    xp.full_like(shift, 2**62))
+    half = xp.where(
+        shift > 0,
+        xp.ones_like(shift) << xp.where(shift > 0, shift - 1, 0 * shift),
+        xp.full_like(shift, 2**62),
+    )
     up = (remainder > half) | ((remainder == half) & ((floor & 1) == 1))
     return floor + xp.astype(up, xp.int64)
 

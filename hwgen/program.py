@@ -58,8 +58,14 @@ class Job:
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         """Read a job back; rectangular lists of integers become int64 arrays."""
         operands = {name: _array(value) for name, value in data["operands"].items()}
-        return cls(data["unit"], data["name"], operands, dict(data["exponents"]),
-                   {name: list(shape) for name, shape in data["shapes"].items()}, data["cycles"])
+        return cls(
+            data["unit"],
+            data["name"],
+            operands,
+            dict(data["exponents"]),
+            {name: list(shape) for name, shape in data["shapes"].items()},
+            data["cycles"],
+        )
 
 
 def _array(value: Any) -> Any:

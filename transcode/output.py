@@ -48,8 +48,14 @@ def _text(value: Any) -> str:
 @contextmanager
 def progress_bar(enabled: bool = True) -> Iterator[Any]:
     """Give a callback (fraction, message) that draws progress with the time left on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=errors, disable=not enabled, refresh_per_second=2) as progress:
         task = progress.add_task("starting", total=1.0)
 

@@ -11,8 +11,8 @@ PACKAGES = ("hwgen", "model", "sim", "search")
 def shadowed() -> str | None:
     """Say which file hides a package of ours, in a sentence, or None.
 
-    `model`, `sim` and `search` are names that a user's own files may have, and Python looks into the
-    current folder first when it is started with `python -m`.
+    `model`, `sim` and `search` are names that a user's own files may have, and Python looks into
+    the current folder first when it is started with `python -m`.
     """
     home = Path(__file__).resolve().parent.parent
     for name in PACKAGES:
@@ -21,6 +21,8 @@ def shadowed() -> str | None:
         if origin is None:
             return f"the package {name} of transcode-codesign is not installed: install it again"
         if origin.parent.parent != home:
-            return (f"{origin} hides transcode's own package {name}: rename it, or run transcode "
-                    "from another folder")
+            return (
+                f"{origin} hides transcode's own package {name}: rename it, or run transcode "
+                "from another folder"
+            )
     return None

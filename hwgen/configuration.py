@@ -1,0 +1,74 @@
+"""Frozen, validated objects that come from files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+
+class Frozen(BaseModel):
+    """A frozen model whose unknown keys are errors that name the nearest valid one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = difflib.get_close_matches(str(key), cls.model_fields, 1, 0.4)
+                    hint = (
+                        f"did you mean {near[0]}?"
+                        if near
+                        else f"known: {', '.join(cls.model_fields)}"
+                    )
+                    raise ValueError(f"unknown key {key!r} in {cls.__name__}; {hint}")
+        return data
+
+
+def explain(error: ValidationError) -> str:
+    """Put a validation error into one sentence that names key, value and reason."""
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        reason = item["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(item["input"], Mapping) else f", not {item['input']!r}"
+        parts.append(f"{key}: {reason}{value}" if key else reason)
+    return "; ".join(parts)
+
+
+def read_named(source: str | Path, folder: str, what: str, package: str = "hwgen") -> Any:
+    """Read YAML or JSON from a path, or from package data by name.
+
+    Raises
+    ------
+    ValueError
+        If there is neither such a name nor such a file, or the file is not YAML.
+    """
+    root = files(package).joinpath(*folder.split("/"))
+    named = root / f"{source}.yaml"
+    path = Path(source)
+    if isinstance(source, str) and "/" not in source and named.is_file():
+        text = named.read_text()
+    elif path.is_file():
+        text = path.read_text()
+    elif path.suffix in {".yaml", ".yml", ".json"}:
+        raise FileNotFoundError(f"{what} file {source} does not exist")
+    else:
+        known = sorted(entry.name[:-5] for entry in root.iterdir() if entry.name.endswith(".yaml"))
+        near = difflib.get_close_matches(str(source), known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(
+            f"unknown {what} {str(source)!r}; {hint}known names: {', '.join(known)}, or give a file"
+        )
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source}: not valid YAML: {error}") from None
