@@ -368,29 +368,22 @@ class DesignBatch:
         k_max = made["k_max"]
         made["accumulator_bits"] = 2 * made["bits"] + np.ceil(np.log2(k_max)).astype(np.int64)
         made["lanes"] = made["pes"] * made["lanes_per_pe"]
-        for name, rate in (
-            ("buffer", lambda kind, clock: bits_per_cycle(BUFFER_GIGABYTES_PER_SECOND, clock)),
-            (
-                "memory",
-                lambda kind, clock: bits_per_cycle(
-                    main_memory_types()[kind]["rate_gigabytes_per_second"], clock
-                ),
-            ),
-        ):
-            numerator = np.empty(len(k_max), dtype=np.int64)
-            denominator = np.empty(len(k_max), dtype=np.int64)
-            for kind in np.unique(made["memory_type"]):
-                for clock in np.unique(made["clock_mhz"]):
-                    chosen = (made["memory_type"] == kind) & (made["clock_mhz"] == clock)
-                    fraction = rate(str(kind), float(clock))
-                    numerator[chosen], denominator[chosen] = (
-                        fraction.numerator,
-                        fraction.denominator,
-                    )
-            made[f"{name}_rate_numerator"], made[f"{name}_rate_denominator"] = (
-                numerator,
-                denominator,
-            )
+        # Few distinct (type, clock) pairs; each is worked out once, as an exact fraction.
+        kinds, clocks = made["memory_type"], made["clock_mhz"]
+        for name in ("buffer", "memory"):
+            made[f"{name}_rate_numerator"] = np.empty(len(k_max), dtype=np.int64)
+            made[f"{name}_rate_denominator"] = np.empty(len(k_max), dtype=np.int64)
+        for kind in np.unique(kinds):
+            for clock in np.unique(clocks):
+                chosen = (kinds == kind) & (clocks == clock)
+                memory = main_memory_types()[str(kind)]["rate_gigabytes_per_second"]
+                for name, gigabytes in (
+                    ("buffer", BUFFER_GIGABYTES_PER_SECOND),
+                    ("memory", memory),
+                ):
+                    rate = bits_per_cycle(gigabytes, float(clock))
+                    made[f"{name}_rate_numerator"][chosen] = rate.numerator
+                    made[f"{name}_rate_denominator"][chosen] = rate.denominator
         return cls(made)
 
     def take(self, index: np.ndarray | slice) -> DesignBatch:
