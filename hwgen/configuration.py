@@ -53,16 +53,20 @@ def read_named(source: str | Path, folder: str, what: str, package: str = "hwgen
         If there is neither such a name nor such a file, or the file is not YAML.
     """
     root = files(package).joinpath(*folder.split("/"))
-    named = root / f"{source}.yaml"
+    named = {
+        entry.name.rpartition(".")[0]: entry
+        for entry in root.iterdir()
+        if entry.name.endswith((".yaml", ".json"))
+    }
     path = Path(source)
-    if isinstance(source, str) and "/" not in source and named.is_file():
-        text = named.read_text()
+    if isinstance(source, str) and source in named:
+        text = named[source].read_text()
     elif path.is_file():
         text = path.read_text()
     elif path.suffix in {".yaml", ".yml", ".json"}:
         raise FileNotFoundError(f"{what} file {source} does not exist")
     else:
-        known = sorted(entry.name[:-5] for entry in root.iterdir() if entry.name.endswith(".yaml"))
+        known = sorted(named)
         near = difflib.get_close_matches(str(source), known, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(
