@@ -286,7 +286,15 @@ def _softmax(d: Any) -> dict[str, Any]:
 
 
 def _layer_norm(d: Any) -> dict[str, Any]:
-    return {"parallel": d.tile_y, "bits": d.bits, "max_row": d.k_max, "epsilon": LAYER_NORM_EPSILON}
+    # A row of hidden states is an operand of a product, so no longer than k_max; weight gradients
+    # alone have longer products than the longest row of a module.
+    longest = np.minimum(d.k_max, 4096)
+    return {
+        "parallel": d.tile_y,
+        "bits": d.bits,
+        "max_row": longest if isinstance(d.k_max, np.ndarray) else int(longest),
+        "epsilon": LAYER_NORM_EPSILON,
+    }
 
 
 def _residual_add(d: Any) -> dict[str, Any]:
@@ -311,7 +319,7 @@ class DesignBatch:
 
     Field names are those of AcceleratorDesign; main memory's are `memory_type`, `memory_banks`,
     `memory_ranks`, `memory_channels`, `memory_latency_cycles` and
-    `memory_background_power_mw` (NaN: unknown). Rates are the two integer arrays of an exact fraction.
+    `memory_background_power_mw` (NaN: unknown). A rate is an exact fraction, two integer arrays.
     """
 
     fields: Mapping[str, np.ndarray]
