@@ -54,11 +54,11 @@ class RegisterSlice(wiring.Component):
 class Pipeline:
     """Elastic pipeline, written stage by stage inside a component's `elaborate`.
 
-    Every call of `stage`, and the closing `finish`, is one register: latency 1, initiation interval 1.
-    `group` stages share one enable, which is the ready register of the slice that is the last of
-    them; so no ready path and no enable reaches further than a group. The latency of the whole is
-    `latency`, the number of stages with `finish`: n beats into an idle pipeline take n + latency
-    cycles from the first transfer in to the last transfer out, both included.
+    Every call of `stage`, and the closing `finish`, is one register: latency 1, interval 1. A
+    group of `group` stages shares one enable, the ready register of the slice that ends it; so no
+    ready path and no enable reaches further than a group. The latency of it all is `latency`, the
+    number of stages with `finish`: n beats into an idle pipeline take n + latency cycles from the
+    first transfer in to the last transfer out, both included.
 
     Parameters
     ----------
