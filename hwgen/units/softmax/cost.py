@@ -1,0 +1,49 @@
+"""Cycles of the softmax module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwgen.units.stages import MEMORY, MULTIPLY, beats, tree_levels
+
+QUADRATIC = 1 + MULTIPLY + 1 + MULTIPLY + 1
+"""Table, product, sum, product, sum: a piecewise quadratic polynomial."""
+
+MAXIMUM = 2
+"""Registers of phase 1 beside the comparator tree: mask, running maximum."""
+
+EXPONENTIAL = 1 + MULTIPLY + 2 + QUADRATIC + 2
+"""Phase 2: subtract, times log2 e, shift by the exponent, 2^−fraction, shift by the whole part."""
+
+RECIPROCAL = 1 + 2 + QUADRATIC
+"""Running sum, normalise, 1/x."""
+
+NORMALISE = 1 + MULTIPLY + 1
+"""Phase 3: shift, times the reciprocal, round and saturate."""
+
+
+def latency(spec: Any) -> Any:
+    """Cycles of a row beyond its three passes; `spec` may hold arrays.
+
+    Each pass ends in a queue, whose entry the next pass can read `MEMORY` cycles after the write.
+    """
+    return (
+        MAXIMUM + MEMORY + EXPONENTIAL + RECIPROCAL + MEMORY + NORMALISE + MEMORY
+        + 2 * tree_levels(spec.parallel)
+    )
+
+
+def cycles(spec: Any, n: Any) -> Any:
+    """Cycles of one row of `n` elements from reset: 3·(⌈n/parallel⌉ − 1) + 1 + latency.
+
+    Parameters
+    ----------
+    spec : SoftmaxSpec, or an object whose fields are arrays that broadcast with `n`
+    n : elements of the row, number or array
+    """
+    return 3 * (beats(n, spec.parallel) - 1) + 1 + latency(spec)
+
+
+def cycles_back_to_back(spec: Any, n: Any, rows: Any) -> Any:
+    """Cycles of `rows` equal rows without a gap: each further row takes its ⌈n/parallel⌉ beats."""
+    return cycles(spec, n) + (rows - 1) * beats(n, spec.parallel)
