@@ -16,7 +16,8 @@ class PreSparsitySpec:
     macs : pairs that leave in a cycle, a power of two from 1 to 64
     bits : width of a value, 4 to 24
     window : positions that are looked at in a cycle, a power of two from `macs` to 256
-    fifo_depth : pairs that the FIFO holds, from `window` to 1024
+    fifo_depth : pairs that the FIFO holds, from `window` + `macs` − 1 to 1024: with fewer, a full
+        window and the `macs` − 1 pairs that cannot leave without it would wait for one another
 
     Raises
     ------
@@ -35,4 +36,4 @@ class PreSparsitySpec:
         check_power_of_two("window", self.window, 256)
         if self.window < self.macs:
             raise ValueError(f"window must be at least macs = {self.macs}, not {self.window}")
-        check_range("fifo_depth", self.fifo_depth, self.window, 1024)
+        check_range("fifo_depth", self.fifo_depth, self.window + self.macs - 1, 1024)

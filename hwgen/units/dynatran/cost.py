@@ -1,0 +1,29 @@
+"""Cycles of a dynatran module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LATENCY = 1
+"""The register slice at the output."""
+
+
+def latency(spec: Any) -> int:
+    """Cycles that a job of n beats takes beyond n; the same for every spec."""
+    return LATENCY
+
+
+def cycles(spec: Any, beats: Any) -> Any:
+    """Cycles of a job from reset, first input transfer to last output transfer inclusive.
+
+    Parameters
+    ----------
+    spec : DynatranSpec, or a namespace with arrays for its fields
+    beats : beats of `parallel` values, at least 1; integer or array
+    """
+    return beats + latency(spec)
+
+
+def cycles_back_to_back(spec: Any, beats: Any) -> Any:
+    """Cycles that a job adds which follows another without a gap."""
+    return beats
