@@ -1,0 +1,88 @@
+"""Multiplication, rounding and saturation cut into pipeline stages."""
+
+from amaranth.hdl import Array, Cat, Const, Mux, signed
+
+
+def partial_products(left, right):
+    """Products of `left` with the lower and the upper half of `right`: the first of two stages.
+
+    Yosys does not pipeline `*`; halves that are registered here and summed by `join` in the next
+    stage have half the depth. Exact for signed and unsigned factors.
+
+    Parameters
+    ----------
+    left : signed or unsigned value
+    right : signed or unsigned value of at least two bits
+
+    Returns
+    -------
+    (low, high) : what `join` takes, with the width of `right`
+    """
+    split = len(right) // 2
+    upper = right[split:]
+    return left * right[:split], left * (upper.as_signed() if right.shape().signed else upper)
+
+
+def join(low, high, width):
+    """Sum of the partial products with a right factor of `width` bits: the second stage."""
+    return low + high.shift_left(width // 2)
+
+
+def magnitude(value):
+    """Absolute value of a signed value, unsigned and of the same width."""
+    return Mux(value[-1], -value, value)[:len(value)]
+
+
+def shift_bytes(value, count):
+    """`value` shifted right by `count` bytes, in its width."""
+    return Array(value.shift_right(8 * n) for n in range(1 << len(count)))[count]
+
+
+def shift_round(pipe, value, shift, bits, *, drop=0, **carried):
+    """Divide by 2**(drop + shift), ties to even, saturate to `bits`: two stages and a rest.
+
+    The first stage shifts by whole bytes, the second by 0 to 7 bits; what falls out is kept as one
+    sticky bit. Rounding and saturation are an expression of the second stage, for the caller to
+    register.
+
+    Parameters
+    ----------
+    pipe : the pipeline that gets two stages
+    value : signed value of the current stage
+    shift : unsigned value of at least three bits, the same for all beats in flight
+    bits : width of the result
+    drop : constant part of the shift
+    carried : values that pass along
+
+    Returns
+    -------
+    (rounded, carried) : signed expression of `bits` bits, and the carried values' registers by name
+    """
+    # The guard bit, below the result's last bit, decides together with the sticky bit.
+    wide = Cat(Const(0, 1), value)
+    s = pipe.stage(**_shifted(wide[drop:].as_signed(), shift[3:], 8, wide[:drop].any()), **carried)
+    s = pipe.stage(**_shifted(s.wide, shift[:3], 1, s.sticky),
+                   **{name: getattr(s, name) for name in carried})
+    result = s.wide[1:].as_signed()
+    up = s.wide[0] & (s.sticky | result[0])
+    return (_saturated(result, up, bits), {name: getattr(s, name) for name in carried})
+
+
+def _shifted(wide, count, step, sticky):
+    """`wide` shifted right by `count` steps of `step` bits, and whether a 1 has fallen out."""
+    if len(count) == 0:
+        return {"wide": wide, "sticky": sticky}
+    width = len(wide)
+    amounts = [step * n for n in range(1 << len(count))]
+    shifted = Array(wide.shift_right(min(amount, width - 1)) for amount in amounts)
+    fallen = Array(wide[:min(amount, width)].any() for amount in amounts)
+    return {"wide": shifted[count], "sticky": sticky | fallen[count]}
+
+
+def _saturated(value, up, bits):
+    """Value + up, clamped, without a carry across the bits that are cut off."""
+    maximum, minimum = (1 << (bits - 1)) - 1, -(1 << (bits - 1))
+    # At `maximum` it does not matter whether `up` is added; below `minimum` neither.
+    above, below = value >= maximum, value < minimum
+    near = (value[:bits].as_signed() + up)[:bits].as_signed()
+    return Mux(above, Const(maximum, signed(bits)), Mux(below, Const(minimum, signed(bits)), near))

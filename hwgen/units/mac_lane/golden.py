@@ -1,0 +1,162 @@
+"""Dot products on integers, bit for bit what the RTL computes."""
+
+from __future__ import annotations
+
+from math import prod
+
+from array_api_compat import array_namespace
+
+from hwgen.fixed_point import Array, round_shift, saturate
+from hwgen.units.activation.golden import activation
+from hwgen.units.activation.spec import ActivationSpec
+from hwgen.units.mac_lane.spec import MacLaneSpec
+
+FLOAT_BITS = 53
+"""Integers of up to 2^53 are float64 numbers, and so are all sums on the way there."""
+
+
+def accumulate(left: Array, right: Array, initial: Array | int) -> Array:
+    """Return initial + Σ left·right over the last axis, exactly, in int64.
+
+    Parameters
+    ----------
+    left, right : int64 arrays of shape (…, n), n pairs a dot product
+    initial : int, or int64 array of shape (…)
+    """
+    xp = array_namespace(left, right)
+    return xp.sum(left * right, axis=-1) + initial
+
+
+def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activate: bool = False,
+           i_exponent: int = 0, o_exponent: int = 0) -> Array:
+    """Round accumulators once, saturate, and apply the lane's non-linearity if `activate`.
+
+    Parameters
+    ----------
+    accumulator : int64 array
+    shift : 0 to accumulator_bits − 1, an int or an int64 array that broadcasts
+    spec : the lane
+    activate : whether the non-linearity is applied
+    i_exponent : exponent of the rounded sum, for the non-linearity
+    o_exponent : exponent of the non-linearity's result
+
+    Raises
+    ------
+    ValueError
+        If a shift or an exponent is out of range, or an accumulator needs more than
+        accumulator_bits.
+    """
+    xp = array_namespace(accumulator)
+    _check_shift(xp.asarray(shift, dtype=xp.int64), spec)
+    _check_fits("accumulator", accumulator, spec.accumulator_bits)
+    value = saturate(round_shift(accumulator, shift), spec.bits)
+    if not activate:
+        return value
+    return activation(value, i_exponent, o_exponent, ActivationSpec(spec.bits, spec.nonlinearity))
+
+
+def lane(left: Array, right: Array, initial: Array | int, shift: Array | int, spec: MacLaneSpec, *,
+         activate: bool = False, i_exponent: int = 0, o_exponent: int = 0) -> tuple[Array, Array]:
+    """Value and accumulator of dot products over the last axis.
+
+    Parameters
+    ----------
+    left, right : int64 arrays of shape (…, n) of numbers of `spec.bits` bits
+    initial : int, or int64 array of shape (…); the accumulators' initial value
+    shift, spec, activate, i_exponent, o_exponent : as for `finish`
+
+    Returns
+    -------
+    two int64 arrays of shape (…)
+
+    Raises
+    ------
+    ValueError
+        As `finish`, and if an operand does not fit or n is above what accumulator_bits is for.
+    """
+    _check_operands(left, right, initial, spec)
+    accumulator = accumulate(left, right, initial)
+    return finish(accumulator, shift, spec, activate=activate, i_exponent=i_exponent,
+                  o_exponent=o_exponent), accumulator
+
+
+def product(left: Array, right: Array, initial: Array | int, shift: Array | int, spec: MacLaneSpec,
+            *, activate: bool = False, i_exponent: int = 0, o_exponent: int = 0) -> Array:
+    """Values of a whole matrix product, whichever the order of its dot products.
+
+    Parameters
+    ----------
+    left : int64 array of shape (…, I, K) of numbers of `spec.bits` bits
+    right : int64 array of shape (…, K, J), likewise
+    initial : int, or int64 array that broadcasts to (…, I, J): biases, of shape (J,)
+    shift, spec, activate, i_exponent, o_exponent : as for `finish`; a shift may be one a column
+
+    Returns
+    -------
+    int64 array of shape (…, I, J)
+
+    Raises
+    ------
+    ValueError
+        As `lane`.
+    """
+    _check_operands(left, right, initial, spec)
+    return finish(_matmul(left, right, spec.bits) + initial, shift, spec, activate=activate,
+                  i_exponent=i_exponent, o_exponent=o_exponent)
+
+
+def _matmul(left: Array, right: Array, bits: int) -> Array:
+    """Integer matrix product by float64 products that are exact."""
+    xp = array_namespace(left, right)
+    length = left.shape[-1]
+    if _sum_bits(bits, bits, length) <= FLOAT_BITS:
+        return xp.astype(xp.matmul(xp.astype(left, xp.float64), xp.astype(right, xp.float64)),
+                         xp.int64)
+    # Halves of the left operand: the upper one is signed, the lower one is not.
+    low_bits = bits // 2
+    upper, lower = left >> low_bits, left & ((1 << low_bits) - 1)
+    wide = xp.astype(right, xp.float64)
+    step = 1 << (FLOAT_BITS - _sum_bits(bits - low_bits + 1, bits, 1))
+    total = 0
+    for start in range(0, length, step):
+        part = slice(start, start + step)
+        products = [xp.astype(xp.matmul(xp.astype(half[..., part], xp.float64),
+                                        wide[..., part, :]), xp.int64)
+                    for half in (upper, lower)]
+        total = total + (products[0] << low_bits) + products[1]
+    return total
+
+
+def _sum_bits(left_bits: int, right_bits: int, length: int) -> int:
+    """Bits of the largest magnitude of a sum of products, which a power of two may reach."""
+    return left_bits - 1 + right_bits - 1 + max(length - 1, 0).bit_length()
+
+
+def _check_operands(left: Array, right: Array, initial: Array | int, spec: MacLaneSpec) -> None:
+    xp = array_namespace(left, right)
+    longest = 1 << (spec.accumulator_bits - 2 * spec.bits)
+    if left.shape[-1] > longest:
+        raise ValueError(f"dot products must be at most {longest} long for accumulator_bits = "
+                         f"{spec.accumulator_bits}, not {left.shape[-1]}")
+    _check_fits("left", left, spec.bits)
+    _check_fits("right", right, spec.bits)
+    _check_fits("initial", xp.asarray(initial, dtype=xp.int64), spec.accumulator_bits)
+
+
+def _check_shift(shift: Array, spec: MacLaneSpec) -> None:
+    xp = array_namespace(shift)
+    low, high = int(xp.min(shift)), int(xp.max(shift))
+    if low < 0 or high >= spec.accumulator_bits:
+        raise ValueError(f"shift must be 0 to {spec.accumulator_bits - 1}, "
+                         f"not {low if low < 0 else high}")
+
+
+def _check_fits(name: str, value: Array, bits: int) -> None:
+    if prod(value.shape) == 0:
+        return
+    xp = array_namespace(value)
+    low, high = int(xp.min(value)), int(xp.max(value))
+    limit = 1 << (bits - 1)
+    if low < -limit or high >= limit:
+        raise ValueError(f"{name} must fit {bits} bits, {-limit} to {limit - 1}, "
+                         f"not {low if low < -limit else high}")
