@@ -117,8 +117,9 @@ class Pipeline:
         }
         with m.If(self._enable):
             m.d.sync += valid.eq(self._kept(keep))
-            m.d.sync += [Value.cast(registers[name]).eq(Value.cast(value))
-                         for name, value in values.items()]
+            m.d.sync += [
+                Value.cast(registers[name]).eq(Value.cast(value)) for name, value in values.items()
+            ]
         self._valid = valid
         self._stages += 1
         self.latency += 1
@@ -138,7 +139,8 @@ class Pipeline:
             fields = {name for name, _ in end.i.payload.shape()}
             if fields != set(values):
                 raise ValueError(
-                    f"the payload has the fields {sorted(fields)}, not {sorted(values)}")
+                    f"the payload has the fields {sorted(fields)}, not {sorted(values)}"
+                )
             m.d.comb += [end.i.payload[name].eq(value) for name, value in values.items()]
         wiring.connect(m, end.o, wiring.flipped(o))
         self.latency += 1
@@ -164,10 +166,12 @@ class Pipeline:
         """Register `values` in a slice and begin the next group."""
         m = self._m
         end = self._new_slice(
-            data.StructLayout({name: _shape(value) for name, value in values.items()}))
+            data.StructLayout({name: _shape(value) for name, value in values.items()})
+        )
         m.d.comb += end.i.valid.eq(self._kept(keep))
-        m.d.comb += [Value.cast(end.i.payload[name]).eq(Value.cast(value))
-                     for name, value in values.items()]
+        m.d.comb += [
+            Value.cast(end.i.payload[name]).eq(Value.cast(value)) for name, value in values.items()
+        ]
         self._open(end.o)
         self.latency += 1
         return SimpleNamespace(**{name: end.o.payload[name] for name in values})

@@ -1,0 +1,204 @@
+"""Builds simulations of Verilog and keeps them in a cache that processes share."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from hwgen.simulation.module import VerilogModule
+from hwgen.simulation.simulators import Simulator
+
+KEPT_BUILDS = 400
+"""The cache forgets the builds that were used longest ago beyond this number (1 to 5 MB each)."""
+
+VERILATOR_FLAGS = (
+    "--vpi",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    "--timescale",
+    "1ns/1ns",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--no-assert",
+)
+# Compiling takes longer than running; -O1 of the model's hot part is where the sum is smallest.
+MAKE_FLAGS = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
+
+
+class BuildError(RuntimeError):
+    """A simulator refused the Verilog; the message holds the end of its log."""
+
+
+def cache_folder() -> Path:
+    """Return the folder of the build cache: TRANSCODE_CACHE, or one under the user's cache."""
+    chosen = os.environ.get("TRANSCODE_CACHE")
+    if chosen:
+        return Path(chosen)
+    if platform.system() == "Darwin":
+        return Path.home() / "Library" / "Caches" / "transcode"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transcode"
+
+
+def build_key(module: VerilogModule, simulator: Simulator) -> str:
+    """Hash all that a build depends on."""
+    parts = (
+        module.verilog,
+        module.name,
+        repr(module.ports),
+        simulator.name,
+        simulator.version,
+        repr(VERILATOR_FLAGS),
+        repr(MAKE_FLAGS),
+        version("cocotb"),
+        sys.prefix,
+        platform.machine(),
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def build(module: VerilogModule, simulator: Simulator) -> Path:
+    """Build a simulation, or find it in the cache.
+
+    Any number of processes may build at once: one builds, the others wait. A build appears by one
+    rename, so a process that dies in the middle leaves nothing that looks finished.
+
+    Returns
+    -------
+    The folder of the build, laid out as cocotb's runner expects it.
+
+    Raises
+    ------
+    BuildError
+        If the simulator refuses the Verilog.
+    """
+    folder = cache_folder() / "builds"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / build_key(module, simulator)
+    with _locked(done.with_suffix(".lock")):
+        if not done.is_dir():
+            for stale in folder.glob(f"{done.name}.partial-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            partial = Path(tempfile.mkdtemp(prefix=f"{done.name}.partial-", dir=folder))
+            try:
+                _run_build(module, simulator, partial)
+                partial.rename(done)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            _forget_old(folder)
+    os.utime(done)
+    return done
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that the system releases when its holder dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _forget_old(folder: Path) -> None:
+    builds = sorted(
+        (path for path in folder.iterdir() if path.is_dir() and not path.suffix),
+        key=lambda path: path.stat().st_mtime,
+        reverse=True,
+    )
+    for path in builds[KEPT_BUILDS:]:
+        shutil.rmtree(path, ignore_errors=True)
+        path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _run_build(module: VerilogModule, simulator: Simulator, folder: Path) -> None:
+    source = folder / f"{module.name}.v"
+    source.write_text(module.verilog)
+    log = folder / "build.log"
+    environment = simulator.process_environment()
+    commands = (_verilator_commands if simulator.name == "verilator" else _icarus_commands)(
+        module, folder, source
+    )
+    with log.open("w") as file:
+        for command in commands:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            if done.returncode:
+                file.flush()
+                tail = "\n".join(log.read_text().splitlines()[-30:])
+                raise BuildError(
+                    f"{simulator.name} could not build {module.name} "
+                    f"(exit code {done.returncode}):\n{tail}"
+                )
+    shutil.rmtree(folder / "objects", ignore_errors=True)
+
+
+def _icarus_commands(module: VerilogModule, folder: Path, source: Path) -> list[list[str]]:
+    # cocotb's runner looks for sim.vvp; time is counted in steps of the default 1 s.
+    return [["iverilog", "-g2012", "-s", module.name, "-o", str(folder / "sim.vvp"), str(source)]]
+
+
+def _verilator_commands(module: VerilogModule, folder: Path, source: Path) -> list[list[str]]:
+    # Imported here: Icarus needs none of it, and importing this module must not need cocotb.
+    import cocotb_tools.config
+
+    # The runner's own build makes every signal public, which costs most of Verilator's optimisation
+    # and compile time; only the ports are needed here.
+    objects = folder / "objects"
+    public = folder / "ports.vlt"
+    names = ["clk", "rst"]
+    for port in module.ports:
+        names.extend(port.to_json()["signals"].values())
+    public.write_text(
+        "`verilator_config\n"
+        + "".join(f'public_flat_rw -module "{module.name}" -var "{name}"\n' for name in names)
+    )
+    libraries = cocotb_tools.config.libs_dir
+    main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+    return [
+        [
+            "verilator",
+            "--cc",
+            "--exe",
+            *VERILATOR_FLAGS,
+            "--Mdir",
+            str(objects),
+            "--top-module",
+            module.name,
+            "--prefix",
+            "Vtop",
+            "-o",
+            str(folder / module.name),
+            "-LDFLAGS",
+            f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
+            str(public),
+            str(main),
+            str(source),
+        ],
+        [
+            "make",
+            "-j",
+            str(min(4, os.cpu_count() or 1)),
+            "-C",
+            str(objects),
+            "-f",
+            "Vtop.mk",
+            *MAKE_FLAGS,
+        ],
+    ]
