@@ -17,8 +17,8 @@ DIGITS = 40
 class Quadratic:
     """f(u) for u in [0, 1) as p(v) = c0 − v·(c1 − v·c2) on 2^index_bits equal segments.
 
-    The argument is `index_bits` + `offset_bits` bits wide: a segment and the place v in it. The result
-    has `fraction_bits` bits after the point; each product is cut off to as many.
+    The argument is `index_bits` + `offset_bits` bits wide: a segment and the place v in it. The
+    result has `fraction_bits` bits after the point; each product is cut off to as many.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class Format:
         """log2 e with `fraction` bits after the point."""
         with localcontext() as context:
             context.prec = DIGITS
-            return round(2**self.fraction / Decimal(2).ln())
+            return int((2**self.fraction / Decimal(2).ln()).to_integral_value())
 
     @property
     def product(self) -> int:
