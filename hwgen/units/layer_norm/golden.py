@@ -129,7 +129,7 @@ def _scale(value: Any, root: Any, shift: Any, limit: int) -> Any:
     low = (value & ((1 << HALF_LIMB) - 1)) * root
     high = (value >> HALF_LIMB) * root + (low >> HALF_LIMB)
     low = low & ((1 << HALF_LIMB) - 1)
-    # As the root is at least a half, there is nothing left, or `limit` reached, beyond these shifts.
+    # The root is at least a half: nothing is left, or `limit` reached, beyond these shifts.
     shift = xp.clip(shift, -HEADROOM - TERM_FRACTION, HALF_LIMB + 63)
     # Where `high` is beyond `bound`, so is the result beyond `limit`, and the left shift is safe.
     power = xp.clip(shift + (limit.bit_length() - 1 - HALF_LIMB), 0, 60)
