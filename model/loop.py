@@ -184,7 +184,7 @@ class Loop:
     checkpoint
         File that holds the state; its metadata holds the step and ``identity``.
     identity
-        What a checkpoint must agree in to be taken up: the inputs of the training.
+        The inputs of the training, which tell its checkpoints from another's.
     """
 
     optimizer: Optimizer
@@ -199,28 +199,28 @@ class Loop:
     step: int = 0
     seconds: float = 0.0
 
-    def restore(self, path: Path) -> bool:
-        """Take up a checkpoint, if there is one of this training that is not too far."""
+    def restore(self, path: Path, identity: Mapping[str, Any], at_most: int) -> bool:
+        """Take up a checkpoint of this identity, if there is one of at most so many steps."""
         if not path.exists():
             return False
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["transcode"])
-            if about["identity"] != json.loads(json.dumps(self.identity)):
+            if about["identity"] != json.loads(json.dumps(identity)):
                 return False
-            if about["step"] > self.schedule.steps:
+            if about["step"] > at_most:
                 return False
             self.optimizer.load({name: file.get_tensor(name) for name in file.keys()})
         self.step, self.seconds = about["step"], about["seconds"]
         return True
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, identity: Mapping[str, Any]) -> None:
         """Write a checkpoint, whole or not at all."""
-        about = {"identity": self.identity, "step": self.step, "seconds": self.seconds}
+        about = {"identity": identity, "step": self.step, "seconds": self.seconds}
         tensors = {name: t.contiguous() for name, t in self.optimizer.tensors().items()}
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={"transcode": json.dumps(about)})
 
-    def run(self, until: int) -> None:
+    def run(self, until: int, checkpoints: bool = True) -> None:
         """Train up to a step, with a checkpoint from time to time."""
         self.optimizer.model.train()
         batches: list[np.ndarray] = []
@@ -244,8 +244,8 @@ class Loop:
                 now = time.monotonic()
                 self.seconds = before + now - begun
                 recent = [*recent[-19:], loss.item()]
-                if now - saved >= CHECKPOINT_SECONDS and self.step < until:
-                    self.save(self.checkpoint)
+                if checkpoints and now - saved >= CHECKPOINT_SECONDS and self.step < until:
+                    self.save(self.checkpoint, self.identity)
                     saved = now
                 self._report((now - begun) / (self.step - begun_step), recent)
 

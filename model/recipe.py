@@ -59,6 +59,8 @@ class Recipe:
         The loss is distillation · T² · KL(teacher ‖ model, both at temperature T)
         + (1 − distillation) · cross-entropy with the labels. Without distillation no teacher is
         asked for.
+    dropout
+        Share of hidden values and of attention probabilities that is dropped in training.
     """
 
     epochs: float = 4.0
@@ -71,6 +73,7 @@ class Recipe:
     decay: float = 0.4
     distillation: float = 0.9
     temperature: float = 2.0
+    dropout: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse what no training can follow."""
@@ -84,7 +87,7 @@ class Recipe:
         for name in ("weight_decay", "warmup_epochs"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        for name in ("decay", "distillation"):
+        for name in ("decay", "distillation", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
 

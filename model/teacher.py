@@ -139,7 +139,7 @@ def _fine_tune(
         optimizer, schedule, epoch, loss, recipe.seed, checkpoint, inputs,
         "training the teacher", progress,
     )  # fmt: skip
-    loop.restore(checkpoint)
+    loop.restore(checkpoint, inputs, at_most=steps)
     loop.run(steps)
     logits = predict(model, task.validation, task.sequence_length)
     about = {

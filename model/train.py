@@ -1,0 +1,345 @@
+"""Training of a small model with DynaProp, from projected embeddings and a teacher."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+
+from model.cache import write_json
+from model.data import Task, load_task
+from model.density import DensityRecorder
+from model.flexibert import FlexiBertConfig, FlexiBertForSequenceClassification
+from model.loop import Loop, Optimizer, ProgressCallback
+from model.policy import PruningPolicy
+from model.pretrained import projected_embeddings
+from model.recipe import Recipe
+from model.space import TransformerDesign
+from model.teacher import Teacher, fine_tuned_teacher, model_inputs, predict
+from model.tokens import PACKAGE, VOCABULARY, tokenize, training_batches
+from model.trace import SparsityTrace
+from model.trained import TrainedModel
+
+TRAINING_VERSION = 1
+"""Part of what a training is known by; rises when this file changes what it gives."""
+
+GRADIENT_STEPS = 32
+"""The last steps of a training, over which the densities of gradients are measured."""
+
+
+def train(
+    design: TransformerDesign | dict[str, Any] | str | Path,
+    task: Task | str,
+    policy: PruningPolicy | dict[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    out: str | Path = "model",
+    resume: bool = True,
+    progress: ProgressCallback | None = None,
+    threads: int | None = None,
+    start: TrainedModel | str | Path | None = None,
+) -> TrainedModel:
+    """Train a model and save it with its traces.
+
+    Parameters
+    ----------
+    design, task
+        Names, files or objects.
+    policy
+        Thresholds of DynaProp; `DEFAULT_POLICY` where None.
+    recipe
+        How to train; a `Recipe` of default values where None.
+    seed
+        Of initial weights, of the order of batches and of dropout.
+    out
+        Folder for the model. A finished one of the same inputs is loaded; an unfinished one is
+        taken up at its last checkpoint unless ``resume`` is False.
+    progress
+        Called after each step.
+    threads
+        Of PyTorch while training; 1 where None, since results depend on it in their last bits.
+    start
+        The same training's lower rung (see `Recipe`), whose work is then not repeated.
+
+    Returns
+    -------
+    TrainedModel
+        Bit for bit the same however often it was killed and taken up, and with or without
+        ``start``, on one machine with the same versions and threads.
+
+    Raises
+    ------
+    ValueError
+        The folder holds something else, ``start`` is another training, or design and task do
+        not fit.
+    """
+    job = _Job(design, task, policy, recipe, seed, threads)
+    folder = Path(out)
+    if (finished := _check_folder(folder, job.inputs, resume)) is not None:
+        return finished
+    trunk = _trunk_of(start, job)
+    teacher = None
+    with _threads(job.threads):
+        if job.recipe.distillation > 0:
+            teacher = fine_tuned_teacher(job.task, progress=progress)
+        targets = None if teacher is None else teacher.logits(job.task, progress)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "inputs.json", job.inputs)
+        model = initial_model(job.design, job.policy, job.task, job.recipe.dropout, seed)
+        loop = _loop(job, model, targets, folder, progress)
+        gradients = _train(loop, job, trunk, folder)
+        _finish(loop, job, model, gradients, teacher, folder)
+    return TrainedModel.load(folder)
+
+
+DEFAULT_POLICY = PruningPolicy(activation_threshold=0.02, gradient_threshold=1e-5)
+"""Thresholds that prune without loss of accuracy (benchmarks/accuracy.py)."""
+
+
+class _Job:
+    """What a training is known by."""
+
+    def __init__(
+        self,
+        design: Any,
+        task: Task | str,
+        policy: Any,
+        recipe: Recipe | None,
+        seed: int,
+        threads: int | None,
+    ) -> None:
+        self.task = load_task(task) if isinstance(task, str) else task
+        self.design = TransformerDesign.load(design)
+        self.policy = DEFAULT_POLICY if policy is None else PruningPolicy.load(policy)
+        self.recipe = recipe or Recipe()
+        self.seed = seed
+        self.threads = threads or 1
+        self._check()
+        self.inputs = {
+            "design": self.design.model_dump(mode="json"),
+            "task": self.task.describe(),
+            "policy": self.policy.model_dump(mode="json"),
+            "recipe": asdict(self.recipe),
+            "seed": seed,
+            "threads": self.threads,
+            "pretrained": " ".join(PACKAGE),
+            "training_version": TRAINING_VERSION,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+    def _check(self) -> None:
+        if self.design.labels != self.task.labels:
+            self.design = self.design.model_copy(update={"labels": self.task.labels})
+        if self.design.vocabulary != VOCABULARY:
+            raise ValueError(
+                f"vocabulary must be {VOCABULARY}, the tokenizer's, not {self.design.vocabulary}"
+            )
+        if self.design.max_positions < self.task.sequence_length:
+            raise ValueError(
+                f"max_positions must be at least the task's sequence_length,"
+                f" {self.task.sequence_length}, not {self.design.max_positions}"
+            )
+
+    @property
+    def trunk_inputs(self) -> dict[str, Any]:
+        """What trainings share up to the fall of the learning rate of the shorter."""
+        recipe = asdict(replace(self.recipe, fraction=1.0))
+        return {**self.inputs, "recipe": recipe, "part": "trunk"}
+
+
+def _check_folder(folder: Path, inputs: dict[str, Any], resume: bool) -> TrainedModel | None:
+    """A finished model of these inputs; None where there is work to do."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return None
+    if not (folder / "inputs.json").is_file():
+        raise ValueError(f"{folder} exists and holds no model of this program; name another folder")
+    found = json.loads((folder / "inputs.json").read_text())
+    wanted = json.loads(json.dumps(inputs))
+    if found != wanted:
+        key = next(k for k in {**found, **wanted} if found.get(k) != wanted.get(k))
+        raise ValueError(
+            f"{folder} holds a training of another {key}: {found.get(key)}, not"
+            f" {wanted.get(key)}; name another folder"
+        )
+    if (folder / "training.json").is_file():
+        return TrainedModel.load(folder)
+    if not resume:
+        shutil.rmtree(folder)
+    return None
+
+
+def _trunk_of(start: TrainedModel | str | Path | None, job: _Job) -> Path | None:
+    if start is None:
+        return None
+    lower = start if isinstance(start, TrainedModel) else TrainedModel.load(start)
+    for key in ("design", "policy", "seed", "threads"):
+        if lower.inputs[key] != job.inputs[key]:
+            raise ValueError(
+                f"{lower.path} cannot be continued: its {key} is {lower.inputs[key]}, not"
+                f" {job.inputs[key]}"
+            )
+    trunk = lower.path / "trunk.safetensors"
+    return trunk if trunk.exists() else None
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def initial_model(
+    design: TransformerDesign, policy: PruningPolicy, task: Task, dropout: float, seed: int
+) -> FlexiBertForSequenceClassification:
+    """A model before its training: projected pretrained embeddings, everything else random.
+
+    The random weights derive from the seed alone; global random numbers are left as they were.
+    """
+    config = FlexiBertConfig.of(design, policy, hidden_dropout=dropout, attention_dropout=dropout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = FlexiBertForSequenceClassification(config)
+    tokens = tokenize(task.train.texts, task.sequence_length)
+    counts = np.bincount(tokens.ids[tokens.ids > 0], minlength=VOCABULARY)
+    tables = projected_embeddings(design.layers[0].hidden, counts)
+    embeddings = model.encoder.embeddings
+    with torch.no_grad():
+        embeddings.word.weight.copy_(tables["word"])
+        embeddings.position.weight.copy_(tables["position"][: design.max_positions])
+        embeddings.token_type.weight.copy_(tables["type"])
+    return model
+
+
+def distillation_loss(
+    logits: Tensor, labels: Tensor, targets: Tensor | None, weight: float, temperature: float
+) -> Tensor:
+    """Mean loss of a batch: cross-entropy with the labels, and with a teacher's soft answers."""
+    hard = nn.functional.cross_entropy(logits, labels)
+    if targets is None:
+        return hard
+    soft = nn.functional.kl_div(
+        nn.functional.log_softmax(logits / temperature, -1),
+        nn.functional.log_softmax(targets / temperature, -1),
+        log_target=True,
+        reduction="batchmean",
+    )
+    return weight * temperature**2 * soft + (1 - weight) * hard
+
+
+def _loop(
+    job: _Job,
+    model: FlexiBertForSequenceClassification,
+    targets: np.ndarray | None,
+    folder: Path,
+    progress: ProgressCallback | None,
+) -> Loop:
+    recipe = job.recipe
+    tokens = tokenize(job.task.train.texts, job.task.sequence_length)
+    labels = torch.from_numpy(job.task.train.labels.copy())
+    taught = None if targets is None else torch.from_numpy(targets)
+
+    def epoch(number: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([job.seed, number])
+        return training_batches(tokens.lengths, recipe.batch_size, rng)
+
+    def loss(rows: np.ndarray) -> Tensor:
+        logits = model(**model_inputs(tokens, rows)).logits
+        goal = None if taught is None else taught[rows]
+        return distillation_loss(
+            logits, labels[rows], goal, recipe.distillation, recipe.temperature
+        )
+
+    used = np.unique(tokens.ids)
+    optimizer = Optimizer(model, used, recipe.learning_rate, recipe.weight_decay, recipe.clip)
+    schedule = recipe.schedule(len(epoch(0)))
+    return Loop(
+        optimizer, schedule, epoch, loss, job.seed, folder / "checkpoint.safetensors",
+        job.inputs, "training the model", progress,
+    )  # fmt: skip
+
+
+def _train(loop: Loop, job: _Job, trunk: Path | None, folder: Path) -> DensityRecorder:
+    """Run a training from wherever it stands; the densities of its last steps' gradients."""
+    schedule, model = loop.schedule, loop.optimizer.model
+    own = folder / "trunk.safetensors"
+    measured_from = max(schedule.steps - GRADIENT_STEPS, 0)
+    restored = loop.restore(loop.checkpoint, job.inputs, at_most=measured_from)
+    for path in (own, trunk):
+        if not restored and path is not None:
+            restored = loop.restore(path, job.trunk_inputs, at_most=schedule.decay_start)
+    if loop.step < schedule.decay_start:
+        loop.run(schedule.decay_start)
+    if job.recipe.fraction < 1 and not own.exists():
+        loop.save(own, job.trunk_inputs)
+    loop.run(measured_from)
+    recorder = DensityRecorder(job.design)
+    model.dynaprop.recorder = recorder
+    loop.run(schedule.steps, checkpoints=False)
+    model.dynaprop.recorder = None
+    return recorder
+
+
+def _finish(
+    loop: Loop,
+    job: _Job,
+    model: FlexiBertForSequenceClassification,
+    gradients: DensityRecorder,
+    teacher: Teacher | None,
+    folder: Path,
+) -> None:
+    """Measure the trained model on the validation split and save everything."""
+    model.eval()
+    task = job.task
+    recorder = DensityRecorder(job.design)
+    model.dynaprop.recorder = recorder
+    logits = predict(model, task.validation, task.sequence_length)
+    model.dynaprop.recorder = None
+    recorder.sequence_length = gradients.sequence_length = task.sequence_length
+    traced = partial(_trace, model=model, job=job)
+    traced(recorder, split="validation", stage="inference").save(folder / "trace.json")
+    traced(gradients, split="train", stage="training").save(folder / "gradients.json")
+    model.save_pretrained(folder)
+    about = {
+        "validation_accuracy": float((logits.argmax(1) == task.validation.labels).mean()),
+        "validation_n": len(task.validation),
+        "epochs": job.recipe.trained_epochs,
+        "steps": loop.schedule.steps,
+        "seconds": loop.seconds,
+        "weights_hash": model.weights_hash(),
+        "teacher": None
+        if teacher is None
+        else {"key": teacher.key, "validation_accuracy": teacher.validation_accuracy},
+    }
+    write_json(folder / "training.json", about)
+    loop.checkpoint.unlink(missing_ok=True)
+
+
+def _trace(
+    recorder: DensityRecorder,
+    model: FlexiBertForSequenceClassification,
+    job: _Job,
+    split: str,
+    stage: Any,
+) -> SparsityTrace:
+    weights = {name: module.weight for name, module in model.products().items()}
+    return recorder.trace(
+        weights,
+        job.policy,
+        weights_hash=model.weights_hash(),
+        task=job.task.name,
+        split=split,
+        stage=stage,
+    )
