@@ -32,7 +32,8 @@ def native_fields(data: Mapping[str, Any], fields: Iterable[str]) -> Mapping[str
         design space; the message names the key, the value and what to write instead.
     """
     if data.get("model_type") == "flexibert":
-        return {name: data[name] for name in fields if name in data}
+        native = {name: data[name] for name in fields if name in data}
+        return {**native, "labels": _labels(data)}
     if "num_hidden_layers" in data or "model_type" in data:
         return _of_bert_config(data)
     if "o" in data or "l" in data:
@@ -125,10 +126,12 @@ def _of_bert_config(data: Mapping[str, Any]) -> Mapping[str, Any]:
         ("vocabulary", "vocab_size"),
         ("max_positions", "max_position_embeddings"),
         ("activation", "hidden_act"),
-        ("labels", "num_labels"),
     ):
         if data.get(key) is not None:
             native[name] = data[key]
-    if data.get("id2label"):
-        native["labels"] = len(data["id2label"])
-    return native
+    return {**native, "labels": _labels(data)}
+
+
+def _labels(data: Mapping[str, Any]) -> int:
+    """Number of labels of a Hugging Face configuration, which leaves out the default of two."""
+    return len(data["id2label"]) if data.get("id2label") else data.get("num_labels") or 2

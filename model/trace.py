@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 """Version of the trace's fields."""
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-"""The quantiles that a record holds of the density of rows."""
+"""The quantiles that a record holds of the density of rows, to 1/1024."""
 
 
 class DensityRecord(Frozen):
@@ -80,14 +80,16 @@ class PairRecord(Frozen):
     Parameters
     ----------
     layer, operation : the operation
-    product : "forward", or in training "input_gradient" and "weight_gradient"
+    product : "forward", or in training the product that gives the gradient of an operand
     pairs : pairs of factors, real positions only
     effectual : Σ_k nnz(A[:, k]) · nnz(B[k, :]), which is exact
     """
 
     layer: int | None
     operation: str
-    product: Literal["forward", "input_gradient", "weight_gradient"] = "forward"
+    product: Literal[
+        "forward", "input_gradient", "weight_gradient", "left_gradient", "right_gradient"
+    ] = "forward"
     pairs: int = Field(ge=1)
     effectual: int = Field(ge=0)
 

@@ -1,0 +1,333 @@
+"""FlexiBERT encoders as Hugging Face models, with DynaProp at every tensor that is stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+
+from hwgen.design import LAYER_NORM_EPSILON
+from model.configuration import FlexiBertConfig
+from model.dynaprop import DynaProp
+from model.formats import TOKEN_TYPES
+from model.policy import PruningPolicy
+from model.space import TransformerDesign, operations
+
+
+class FlexiBertPreTrainedModel(PreTrainedModel):
+    """What FlexiBERT models share: configuration, initialisation and DynaProp."""
+
+    config_class = FlexiBertConfig
+    base_model_prefix = "encoder"
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise new weights as BERT does; loaded ones are left alone by Hugging Face."""
+        deviation = self.config.initializer_range
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=deviation)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    @property
+    def design(self) -> TransformerDesign:
+        """The model's design."""
+        return self.config.design
+
+    @property
+    def dynaprop(self) -> DynaProp:
+        """What prunes, and where a recorder is set."""
+        return self._encoder.pruner
+
+    @property
+    def _encoder(self) -> Any:
+        """The part that holds embeddings, layers and pooler."""
+        return getattr(self, "encoder", self)
+
+    def set_policy(self, policy: PruningPolicy | Mapping[str, Any] | None) -> None:
+        """Change the thresholds, in the running model and in what is saved."""
+        loaded = PruningPolicy.load(policy)
+        self.config.pruning = loaded.model_dump(mode="json")
+        self.dynaprop.policy = loaded
+
+    def products(self) -> dict[str, nn.Linear]:
+        """Return the linear module of each product with a weight, by the tensor that it writes."""
+        encoder = self._encoder
+        made: dict[str, nn.Linear] = {}
+        for item in operations(self.design):
+            if not item.has_weight:
+                continue
+            owner: Any = self if item.name == "classifier" else encoder
+            if item.layer is not None:
+                owner = encoder.layers[item.layer]
+            if item.name.startswith("feed_forward_"):
+                made[item.writes] = owner.feed_forward[int(item.name.rpartition("_")[2])]
+            elif hasattr(owner, item.name):  # an encoder by itself has no classifier
+                made[item.writes] = getattr(owner, item.name)
+        return made
+
+    def weights_hash(self) -> str:
+        """Sixteen hexadecimal digits of all parameters."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class FlexiBertEmbeddings(nn.Module):
+    """Word, position and token-type rows, added and normalised."""
+
+    def __init__(self, config: FlexiBertConfig, pruner: DynaProp) -> None:
+        super().__init__()
+        width = config.design.layers[0].hidden
+        self.word = nn.Embedding(config.vocabulary, width)
+        self.position = nn.Embedding(config.max_positions, width)
+        self.token_type = nn.Embedding(TOKEN_TYPES, width)
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.pruner = pruner
+
+    def rows(self, input_ids: Tensor, token_type_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return both addends: word rows, and position rows with the type's row added."""
+        if input_ids.shape[1] > self.position.num_embeddings:
+            raise ValueError(
+                f"sequences must be at most max_positions = "
+                f"{self.position.num_embeddings} long, not {input_ids.shape[1]}"
+            )
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        return self.word(input_ids), self.position(positions) + self.token_type(token_type_ids)
+
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor | None, valid_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the hidden state as stored, and as the residual branch reads it."""
+        words, positions = self.rows(input_ids, token_type_ids)
+        computed = self.dropout(self.norm(words + positions))
+        stored = self.pruner.store(computed, None, "embedding", valid_mask.unsqueeze(-1))
+        return stored, stored if self.pruner.policy.prune_residual else computed
+
+
+class FlexiBertLayer(nn.Module):
+    """One encoder layer: attention, feed-forward stacks, a projection if the next width differs."""
+
+    def __init__(self, config: FlexiBertConfig, index: int, pruner: DynaProp) -> None:
+        super().__init__()
+        layers = config.design.layers
+        layer = layers[index]
+        self.index, self.heads, self.head_size = index, len(layer.heads), layer.head_size
+        width, inner = layer.hidden, self.heads * self.head_size
+        self.query = nn.Linear(width, inner)
+        self.key = nn.Linear(width, inner)
+        self.value = nn.Linear(width, inner)
+        self.attention_output = nn.Linear(inner, width)
+        self.attention_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+        widths = (width, *layer.feed_forward, width)
+        self.feed_forward = nn.ModuleList(
+            nn.Linear(widths[number], widths[number + 1]) for number in range(len(widths) - 1)
+        )
+        self.feed_forward_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+        following = layers[index + 1].hidden if index + 1 < len(layers) else width
+        self.projection = nn.Linear(width, following) if following != width else None
+        self.activation = functional.gelu if config.activation == "gelu" else functional.relu
+        self.hidden_dropout = nn.Dropout(config.hidden_dropout)
+        self.attention_dropout = nn.Dropout(config.attention_dropout)
+        self.pruner = pruner
+
+    def forward(
+        self, hidden: Tensor, residual: Tensor, valid_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the hidden state as stored, and as the next residual branch reads it."""
+        rows = valid_mask.unsqueeze(-1)
+        attended = self.attend(hidden, valid_mask)
+        attended = self._linear(self.attention_output, attended, "attention_output", rows)
+        attended = self._store(self.hidden_dropout(attended), "attention_output", rows)
+        hidden, residual = self._norm(
+            self.attention_norm, attended + residual, "attention_norm", rows
+        )
+        last = len(self.feed_forward) - 1
+        made = hidden
+        for number, module in enumerate(self.feed_forward):
+            name = f"feed_forward_{number}"
+            made = self._linear(module, made, name, rows)
+            made = self.activation(made) if number < last else self.hidden_dropout(made)
+            made = self._store(made, name, rows)
+        hidden, residual = self._norm(
+            self.feed_forward_norm, made + residual, "feed_forward_norm", rows
+        )
+        if self.projection is not None:
+            hidden = self._linear(self.projection, hidden, "projection", rows)
+            hidden = residual = self._store(hidden, "projection", rows)
+        return hidden, residual
+
+    def attend(self, hidden: Tensor, valid_mask: Tensor) -> Tensor:
+        """Scaled dot-product attention of all heads, [batch, sequence, heads · head_size]."""
+        rows = valid_mask[:, None, :, None]
+        query = self._heads(self.query, hidden, "query", rows)
+        key = self._heads(self.key, hidden, "key", rows)
+        value = self._heads(self.value, hidden, "value", rows)
+        entries = rows & valid_mask[:, None, None, :]
+        scores = (query * self.head_size**-0.5) @ key.transpose(2, 3)
+        scores = self.pruner.product(scores, self.index, "score", entries)
+        scores = self._store(scores, "score", entries)
+        masked = scores.masked_fill(~valid_mask[:, None, None, :], torch.finfo(scores.dtype).min)
+        probabilities = self.attention_dropout(masked.softmax(-1))
+        probabilities = self._store(probabilities, "attention_softmax", entries)
+        context = self.pruner.product(probabilities @ value, self.index, "context", rows)
+        context = self._store(context, "context", rows)
+        return context.transpose(1, 2).flatten(2)
+
+    def _heads(self, module: nn.Linear, hidden: Tensor, name: str, rows: Tensor) -> Tensor:
+        """One of query, key and value, [batch, heads, sequence, head_size]."""
+        made = module(hidden).unflatten(2, (self.heads, self.head_size)).transpose(1, 2)
+        return self._store(self.pruner.product(made, self.index, name, rows), name, rows)
+
+    def _linear(self, module: nn.Linear, values: Tensor, name: str, rows: Tensor) -> Tensor:
+        return self.pruner.product(module(values), self.index, name, rows)
+
+    def _store(self, values: Tensor, name: str, valid_mask: Tensor) -> Tensor:
+        return self.pruner.store(values, self.index, name, valid_mask)
+
+    def _norm(
+        self, module: nn.LayerNorm, values: Tensor, name: str, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        computed = module(values)
+        stored = self._store(computed, name, rows)
+        return stored, stored if self.pruner.policy.prune_residual else computed
+
+
+class FlexiBertModel(FlexiBertPreTrainedModel):
+    """Embeddings, layers and pooler.
+
+    Raises
+    ------
+    ValueError
+        If a head's operation is not modelled yet; the message names it and its layer.
+    """
+
+    def __init__(self, config: FlexiBertConfig) -> None:
+        super().__init__(config)
+        operations(config.design)  # refuses what is not modelled
+        self.pruner = DynaProp(PruningPolicy.load(config.pruning))
+        self.embeddings = FlexiBertEmbeddings(config, self.pruner)
+        self.layers = nn.ModuleList(
+            FlexiBertLayer(config, index, self.pruner) for index in range(len(config.layers))
+        )
+        width = config.hidden_size
+        self.pooler = nn.Linear(width, width)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the word embedding."""
+        return self.embeddings.word
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replace the word embedding."""
+        self.embeddings.word = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> BaseModelOutputWithPooling | tuple[Any, ...]:
+        """Run the encoder.
+
+        Parameters
+        ----------
+        input_ids, token_type_ids : int64 [batch, sequence]
+        attention_mask : [batch, sequence], not zero at real positions; by default all are real
+        output_hidden_states : whether to return the embedding's and every layer's hidden state
+        return_dict : False for a tuple
+
+        Raises
+        ------
+        ValueError
+            If sequences are longer than max_positions, or the mask's shape is another.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"attention_mask must have the shape of input_ids, "
+                f"{tuple(input_ids.shape)}, not {tuple(attention_mask.shape)}"
+            )
+        valid_mask = attention_mask != 0
+        self.pruner.start(valid_mask)
+        hidden, residual = self.embeddings(input_ids, token_type_ids, valid_mask)
+        states = [hidden]
+        for layer in self.layers:
+            hidden, residual = layer(hidden, residual, valid_mask)
+            states.append(hidden)
+        first = self.pruner.read(hidden[:, :1], None, "pooler")
+        pooled = self.pruner.product(self.pooler(first), None, "pooler", None)
+        pooled = self.pruner.store(pooled, None, "pooler", None)
+        pooled = self.pruner.store(pooled.tanh(), None, "pooler_tanh", None)[:, 0]
+        wanted = (
+            output_hidden_states
+            if output_hidden_states is not None
+            else self.config.output_hidden_states
+        )
+        made = BaseModelOutputWithPooling(
+            last_hidden_state=hidden,
+            pooler_output=pooled,
+            hidden_states=tuple(states) if wanted else None,
+        )
+        return made.to_tuple() if return_dict is False else made
+
+
+class FlexiBertForSequenceClassification(FlexiBertPreTrainedModel):
+    """An encoder with a classifier on its pooled first position."""
+
+    def __init__(self, config: FlexiBertConfig) -> None:
+        super().__init__(config)
+        self.encoder = FlexiBertModel(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple[Any, ...]:
+        """Classify sequences; parameters as of FlexiBertModel.
+
+        Parameters
+        ----------
+        labels : int64 [batch]; with them the mean cross entropy is returned as the loss
+        """
+        encoded = self.encoder(input_ids, attention_mask, token_type_ids, output_hidden_states)
+        pooled = self.dropout(encoded.pooler_output)[:, None]
+        logits = self.dynaprop.product(self.classifier(pooled), None, "classifier", None)[:, 0]
+        loss = None if labels is None else functional.cross_entropy(logits, labels)
+        made = SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=encoded.hidden_states
+        )
+        return made.to_tuple() if return_dict is False else made
+
+
+AutoModel.register(FlexiBertConfig, FlexiBertModel, exist_ok=True)
+AutoModelForSequenceClassification.register(
+    FlexiBertConfig, FlexiBertForSequenceClassification, exist_ok=True
+)
