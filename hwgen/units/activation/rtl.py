@@ -54,7 +54,7 @@ class Activation(wiring.Component):
         # A constant's arithmetic is registered once, away from the data's path.
         bits = self.spec.bits
         fall = Signal(signed(10))
-        shift = Signal(range(max(bits - lowest + 1, 8)))
+        shift = Signal(range(max(bits - lowest + 1, 8)), reset_less=True)
         m.d.comb += fall.eq(Mux(self.activate, self.o_exponent - self.i_exponent, 0))
         m.d.sync += shift.eq(Mux(fall < lowest, 0, Mux(fall > bits, bits, fall) - lowest))
         value, carried = shift_round(pipe, wide, shift, bits, drop=drop, **carried)
@@ -71,7 +71,7 @@ class Activation(wiring.Component):
         """Return relu(x) − |x|·Q(|x|) with the table's fraction bits, after twelve stages."""
         bits, table = self.spec.bits, tail_table(self.spec.bits)
         whole = table.argument_bits + LIMIT_LOG2
-        fall = Signal(range(whole + bits + 1))
+        fall = Signal(range(whole + bits + 1), reset_less=True)
         m.d.sync += fall.eq(Mux(self.i_exponent > LIMIT_LOG2, 0,
                                 Mux(self.i_exponent < LIMIT_LOG2 - whole - bits, whole + bits,
                                     LIMIT_LOG2 - self.i_exponent)))

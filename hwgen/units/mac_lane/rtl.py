@@ -59,9 +59,7 @@ class MacLane(wiring.Component):
                                      accumulator=accumulator)
         m.submodules.activation = activation = Activation(
             ActivationSpec(spec.bits, spec.nonlinearity), carried_bits=spec.accumulator_bits)
-        rounded = activation.i.signature.create()
-        pipe.finish(rounded, value=value, carried=carried["accumulator"])
-        wiring.connect(m, rounded, activation.i)
+        pipe.finish(wiring.flipped(activation.i), value=value, carried=carried["accumulator"])
         m.d.comb += [
             activation.activate.eq(self.activate),
             activation.i_exponent.eq(self.i_exponent),

@@ -1,0 +1,190 @@
+"""Jobs of a MAC lane: random ones, and what goes in and must come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hwgen.fixed_point import FixedPoint
+from hwgen.program import Job
+from hwgen.units.activation.probes import probes
+from hwgen.units.activation.spec import ActivationSpec
+from hwgen.units.activation.table import LARGEST_GAIN, LIMIT_LOG2
+from hwgen.units.mac_lane import cost, golden
+from hwgen.units.mac_lane.spec import MacLaneSpec
+
+Beat = dict[str, Any]
+
+
+def make_job(spec: MacLaneSpec, name: str, left: Sequence[Any], right: Sequence[Any],
+             initial: Sequence[Any], shift: int, *, activate: bool = False, i_exponent: int = 0,
+             o_exponent: int = 0) -> Job:
+    """Make a job of dot products that follow one another.
+
+    Parameters
+    ----------
+    left, right : one sequence of integers a dot product, of any length
+    initial : one integer a dot product
+    shift, activate, i_exponent, o_exponent : as for `golden.finish`
+
+    Raises
+    ------
+    ValueError
+        If the numbers of dot products or of pairs differ.
+    """
+    if not len(left) == len(right) == len(initial):
+        raise ValueError(f"left, right and initial must have one entry a dot product, not "
+                         f"{len(left)}, {len(right)} and {len(initial)}")
+    lengths = [len(row) for row in left]
+    if lengths != [len(row) for row in right]:
+        raise ValueError("left and right must have the same number of pairs in each dot product")
+    operands = {"left": [np.asarray(row, dtype=np.int64).tolist() for row in left],
+                "right": [np.asarray(row, dtype=np.int64).tolist() for row in right],
+                "initial": np.asarray(initial, dtype=np.int64),
+                "shift": int(shift), "activate": int(activate)}
+    job = Job("mac_lane", name, operands, {"i": int(i_exponent), "o": int(o_exponent)},
+              {"pairs": lengths})
+    return job.with_cycles(predicted_cycles(spec, job))
+
+
+def random_job(spec: MacLaneSpec, rng: np.random.Generator) -> Job:
+    """Draw dot products of one to many beats, near and beyond every limit of the lane.
+
+    Some dot products are of random operands (realistic, sparse, or the largest there are); the
+    others are completed by their initial value to a sum that was chosen: ties, the neighbours of
+    the saturation's limits, and the activation's probes.
+    """
+    activate = bool(rng.random() < 0.75)
+    i_exponent, o_exponent = _random_exponents(spec, rng)
+    targets = _edge_values(spec, rng)
+    if activate:
+        targets = np.concatenate([targets, probes(ActivationSpec(spec.bits, spec.nonlinearity),
+                                                  i_exponent, o_exponent, rng)])
+    # Up to here every chosen value fits the initial value's range; beyond, the sum is left to luck.
+    fitting = spec.accumulator_bits - spec.bits - 2
+    shift = int(rng.integers(0, spec.accumulator_bits) if rng.random() < 0.2
+                else rng.integers(0, fitting + 1))
+    left, right, initial = [], [], []
+    for _ in range(int(rng.integers(4, 10))):
+        a, b = _random_pairs(spec, rng, 12)
+        left.append(a)
+        right.append(b)
+        initial.append(_random_initial(spec, rng))
+    for target in targets if shift <= fitting else ():
+        a, b = _random_pairs(spec, rng, 1 if rng.random() < 0.9 else 3)
+        total = (int(target) << shift) + _random_rest(shift, rng)
+        left.append(a)
+        right.append(b)
+        initial.append(_clipped(total - int(golden.accumulate(a, b, 0)), spec))
+    order = rng.permutation(len(left))
+    return make_job(spec, "random dot products", [left[k] for k in order], [right[k] for k in order],
+                    [initial[k] for k in order], shift, activate=activate, i_exponent=i_exponent,
+                    o_exponent=o_exponent)
+
+
+def signals(spec: MacLaneSpec, job: Job) -> dict[str, int]:
+    """Values of the constant inputs."""
+    return {"shift": int(job.operands["shift"]), "activate": int(job.operands["activate"]),
+            "i_exponent": job.exponents["i"], "o_exponent": job.exponents["o"]}
+
+
+def stimulus(spec: MacLaneSpec, job: Job) -> dict[str, list[Beat]]:
+    """Beats of the operands; `initial` is drawn from the dot product's first beat alone."""
+    beats: list[Beat] = []
+    for left, right, initial in zip(job.operands["left"], job.operands["right"],
+                                    job.operands["initial"], strict=True):
+        count = int(cost.beats_of(spec, len(left)))
+        a, b = (np.pad(np.asarray(row, dtype=np.int64), (0, count * spec.macs - len(row)))
+                .reshape(count, spec.macs).tolist() for row in (left, right))
+        # Later beats carry another initial value: a lane that reads it there is found out.
+        beats += [{"left": a[k], "right": b[k], "last": int(k == count - 1),
+                   "initial": int(initial) if k == 0 else ~int(initial)} for k in range(count)]
+    return {"i": beats}
+
+
+def expected(spec: MacLaneSpec, job: Job) -> dict[str, list[Beat]]:
+    """Results by the golden model."""
+    left, right = _padded(job.operands["left"]), _padded(job.operands["right"])
+    initial = np.asarray(job.operands["initial"], dtype=np.int64)
+    value, accumulator = golden.lane(left, right, initial, int(job.operands["shift"]), spec,
+                                     activate=bool(job.operands["activate"]),
+                                     i_exponent=job.exponents["i"], o_exponent=job.exponents["o"])
+    return {"o": [{"value": int(v), "accumulator": int(a)}
+                  for v, a in zip(value, accumulator, strict=True)]}
+
+
+def predicted_cycles(spec: MacLaneSpec, job: Job) -> int:
+    """Cycles by the cost function."""
+    beats = sum(int(cost.beats_of(spec, len(row))) for row in job.operands["left"])
+    return int(cost.cycles(spec, beats))
+
+
+def _padded(rows: Sequence[Any]) -> np.ndarray:
+    padded = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.int64)
+    for index, row in enumerate(rows):
+        padded[index, :len(row)] = row
+    return padded
+
+
+def _random_exponents(spec: MacLaneSpec, rng: np.random.Generator) -> tuple[int, int]:
+    """Exponents for which the argument spans the interesting range, mostly."""
+    # With this exponent the numbers reach just to where gelu's table ends.
+    whole = LIMIT_LOG2 - (spec.bits - 1)
+    i_exponent = int(whole + rng.choice([-6, -2, -1, 0, 0, 0, 0, 1, 4]))
+    if rng.random() < 0.1:
+        i_exponent = int(rng.integers(-40, 40))
+    if spec.nonlinearity == "gelu":
+        fall = int(rng.choice([-LARGEST_GAIN] * 4 + [-2, -1, 0, 1, 3, spec.bits - 1]))
+    else:
+        fall = int(rng.integers(-spec.bits - 1, spec.bits + 2) if rng.random() < 0.5
+                   else rng.integers(-2, 4))
+    return i_exponent, i_exponent + fall
+
+
+def _edge_values(spec: MacLaneSpec, rng: np.random.Generator) -> np.ndarray:
+    """Rounded sums at and around saturation and zero, and some anywhere."""
+    number = FixedPoint(spec.bits, 0)
+    edges = np.asarray([number.minimum, 0, number.maximum])[:, None] + np.arange(-2, 3)
+    anywhere = rng.integers(2 * number.minimum, 2 * number.maximum, size=8)
+    return np.concatenate([edges.ravel(), anywhere])
+
+
+def _random_rest(shift: int, rng: np.random.Generator) -> int:
+    """What is rounded away: nothing, a tie, its neighbours, or anything."""
+    half = (1 << shift) >> 1
+    choice = int(rng.integers(0, 5))
+    if choice == 4 and half:
+        return int(rng.integers(-half, half))
+    return (0, half, -half, max(half - 1, 0), 0)[choice]
+
+
+def _random_pairs(spec: MacLaneSpec, rng: np.random.Generator,
+                  beats: int) -> tuple[np.ndarray, np.ndarray]:
+    """Operands of a dot product of up to `beats` beats, and no longer than the lane is made for."""
+    number = FixedPoint(spec.bits, 0)
+    longest = min(1 << (spec.accumulator_bits - 2 * spec.bits), beats * spec.macs)
+    length = int(rng.integers(0, longest + 1))
+    kind = rng.choice(["any", "any", "small", "sparse", "largest", "opposite"])
+    if kind in ("largest", "opposite"):
+        left = np.full(length, number.minimum)
+        return left, (left if kind == "largest" else np.full(length, number.maximum))
+    spread = 1 << (spec.bits // 2) if kind == "small" else 1 << (spec.bits - 1)
+    left, right = rng.integers(-spread, spread, size=(2, length))
+    if kind == "sparse":
+        left, right = (row * (rng.random(length) < 0.5) for row in (left, right))
+    return left, right
+
+
+def _random_initial(spec: MacLaneSpec, rng: np.random.Generator) -> int:
+    """Nothing, a bias of any size, or the largest there is."""
+    limit = 1 << (spec.accumulator_bits - 2)
+    width = int(rng.integers(1, spec.accumulator_bits - 1))
+    return int(rng.choice([0, rng.integers(-(1 << width), 1 << width), -limit, limit - 1]))
+
+
+def _clipped(initial: int, spec: MacLaneSpec) -> int:
+    """Keep an initial value where no sum can overflow the accumulator."""
+    limit = 1 << (spec.accumulator_bits - 2)
+    return max(-limit, min(limit - 1, initial))
