@@ -24,7 +24,7 @@ DRAIN_CYCLES = 32
 """Cycles that are watched for surplus beats after the last expected one."""
 
 STALL_PROBABILITIES = (0.1, 0.5, 0.8)
-"""Each port stalls with one of these, drawn from the seed."""
+"""Port n stalls with the (seed + n)th of these: consecutive seeds press on different ports."""
 
 HALF_CYCLE = Timer(1, unit="step")
 
@@ -32,9 +32,9 @@ HALF_CYCLE = Timer(1, unit="step")
 class Stalls:
     """Seeded stalls of one port; None never stalls."""
 
-    def __init__(self, seed: int | None, port: str) -> None:
-        self._random = None if seed is None else random.Random(f"{seed} {port}")
-        self._probability = self._random.choice(STALL_PROBABILITIES) if self._random else 0.0
+    def __init__(self, seed: int | None, index: int) -> None:
+        self._random = None if seed is None else random.Random(f"{seed} {index}")
+        self._probability = STALL_PROBABILITIES[((seed or 0) + index) % len(STALL_PROBABILITIES)]
 
     def now(self) -> bool:
         """Whether the port stalls in this cycle."""
@@ -51,7 +51,7 @@ class Source:
         self._ready = getattr(dut, signals["ready"])
         self._junk = (1 << port["width"]) - 1
         self._beats = beats
-        self._stalls = Stalls(seed, port["name"])
+        self._stalls = Stalls(seed, port["index"])
         self._offering = self._idle = False
         self.name = port["name"]
         self.sent = 0
@@ -83,11 +83,11 @@ class Source:
         """Whether all beats are taken."""
         return self.sent == len(self._beats)
 
-    def error(self) -> str | None:
+    def errors(self) -> list[str]:
         """Say what is left."""
         if self.complete:
-            return None
-        return f"port {self.name} took {self.sent} of {len(self._beats)} beats"
+            return []
+        return [f"port {self.name} took {self.sent} of {len(self._beats)} beats"]
 
 
 class Sink:
@@ -98,7 +98,7 @@ class Sink:
         self._payload = getattr(dut, signals["payload"])
         self._valid = getattr(dut, signals["valid"])
         self._ready = getattr(dut, signals["ready"])
-        self._stalls = Stalls(seed, port["name"])
+        self._stalls = Stalls(seed, port["index"])
         self._watched = seed is not None
         self._driven: bool | None = None
         self._held: str | None = None
@@ -139,11 +139,9 @@ class Sink:
         """Whether all expected beats are there."""
         return len(self.beats) >= self._expected
 
-    def error(self) -> str | None:
-        """Say what is missing or wrong."""
-        if not self.complete:
-            return f"port {self.name} gave {len(self.beats)} of {self._expected} beats"
-        return self.broken
+    def errors(self) -> list[str]:
+        """Say which rule of streams was broken; missing beats are found by the comparison."""
+        return [self.broken] if self.broken else []
 
 
 async def reset(dut: Any, ports: list[dict[str, Any]], signals: dict[str, int]) -> None:
@@ -213,7 +211,7 @@ async def run(
             drain -= 1
         if drain == 0 or quiet > idle_limit or cycle > cycle_limit:
             break
-    errors = [error for end in ends if (error := end.error())]
+    errors = [error for end in ends for error in end.errors()]
     if quiet > idle_limit:
         errors.append(f"no transfer for {idle_limit} cycles")
     elif cycle > cycle_limit:

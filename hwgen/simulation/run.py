@@ -143,7 +143,7 @@ def run_cases(
         for index, case in enumerate(cases)
     ]
     request = {
-        "ports": [port.to_json() for port in module.ports],
+        "ports": [{**port.to_json(), "index": index} for index, port in enumerate(module.ports)],
         "jobs": [_job_request(module, case) for case in cases],
         "runs": runs,
     }
