@@ -1,4 +1,4 @@
-"""Generate the Verilog of a chosen design's units: python examples/generate_verilog.py OUT [DESIGN]."""
+"""Generate the Verilog of a design's units: python examples/generate_verilog.py [OUT [DESIGN]]."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Search pairs for a task and generate the knee: python examples/run_search.py RUN [EVALUATIONS]."""
+"""Search pairs for a task, generate the knee: python examples/run_search.py [RUN [EVALUATIONS]]."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Run the cocotb testbenches of generated Verilog: python examples/run_testbenches.py FOLDER [SIMULATOR]."""
+"""Run the testbenches of generated Verilog: examples/run_testbenches.py [FOLDER [SIMULATOR]]."""
 
 import sys
 
@@ -10,8 +10,8 @@ def main(folder: str = "build/edge", simulator: str | None = None) -> bool:
     report = verify(folder, simulator=simulator)
     for unit in report.units:
         sys.stdout.write(
-            f"{unit.unit}: {unit.jobs} jobs, bit-exact: {'yes' if unit.bit_exact else 'NO'}, cycles "
-            f"predicted {unit.cycles_predicted}, counted {unit.cycles_counted}\n"
+            f"{unit.unit}: {unit.jobs} jobs, bit-exact: {'yes' if unit.bit_exact else 'NO'}, "
+            f"cycles predicted {unit.cycles_predicted}, counted {unit.cycles_counted}\n"
         )
     return bool(report.ok)
 
