@@ -24,9 +24,15 @@ PARTS = {
 
 def bert_pair(activation="gelu"):
     config = BertConfig(
-        vocab_size=50, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=40, max_position_embeddings=16, hidden_act=activation,
-        initializer_range=0.3, attn_implementation="eager",
+        vocab_size=50,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=40,
+        max_position_embeddings=16,
+        hidden_act=activation,
+        initializer_range=0.3,
+        attn_implementation="eager",
     )
     torch.manual_seed(3)
     bert = BertModel(config).eval()
@@ -64,18 +70,24 @@ def test_equals_bert(activation):
     real = mask.bool()
     assert theirs.last_hidden_state[real].std() > 0.5
     torch.testing.assert_close(
-        mine.last_hidden_state[real], theirs.last_hidden_state[real], atol=1e-5, rtol=0)
+        mine.last_hidden_state[real], theirs.last_hidden_state[real], atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(mine.pooler_output, theirs.pooler_output, atol=1e-5, rtol=0)
 
 
-MIXED = TransformerDesign.load({
-    "layers": [
-        {"hidden": 24, "heads": ["sa_sdp"] * 3, "feed_forward": [32]},
-        {"hidden": 16, "heads": ["sa_sdp"] * 5, "feed_forward": [24, 40, 8]},
-        {"hidden": 20, "heads": ["sa_sdp"], "feed_forward": [16, 16]},
-    ],
-    "vocabulary": 50, "max_positions": 16, "labels": 3, "activation": "gelu",
-})
+MIXED = TransformerDesign.load(
+    {
+        "layers": [
+            {"hidden": 24, "heads": ["sa_sdp"] * 3, "feed_forward": [32]},
+            {"hidden": 16, "heads": ["sa_sdp"] * 5, "feed_forward": [24, 40, 8]},
+            {"hidden": 20, "heads": ["sa_sdp"], "feed_forward": [16, 16]},
+        ],
+        "vocabulary": 50,
+        "max_positions": 16,
+        "labels": 3,
+        "activation": "gelu",
+    }
+)
 
 
 def mixed(policy=None, **kwargs):
@@ -132,7 +144,8 @@ def test_initialisation():
 
 def test_refuses_other_operations():
     design = TransformerDesign.load(
-        {"l": 2, "o": [["sa_sdp_8"], ["l_dft_8"]], "h": [8, 8], "f": [[8], [8]]})
+        {"l": 2, "o": [["sa_sdp_8"], ["l_dft_8"]], "h": [8, 8], "f": [[8], [8]]}
+    )
     with pytest.raises(ValueError, match="l_dft in layer 1 is not modelled yet; use sa_sdp"):
         FlexiBertModel(FlexiBertConfig.of(design))
 

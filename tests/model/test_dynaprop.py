@@ -1,0 +1,269 @@
+"""Pruning of activations and gradients against the definition, written out in NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from model.configuration import FlexiBertConfig
+from model.dynaprop import DynaProp, prune
+from model.flexibert import FlexiBertForSequenceClassification, FlexiBertLayer
+from model.policy import PruningPolicy
+
+torch.set_num_threads(1)
+
+
+@given(arrays(np.float32, 20, elements=st.floats(-2, 2, width=32)), st.floats(0, 1, width=32))
+def test_prune_is_its_definition(values, threshold):
+    pruned = prune(torch.from_numpy(values), threshold).numpy()
+    np.testing.assert_array_equal(pruned, np.where(np.abs(values) < threshold, 0, values))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("threshold", [0.1, 0.7, 0.25, 1e-3])
+def test_what_equals_the_threshold_stays(dtype, threshold):
+    at = torch.tensor(threshold, dtype=dtype)
+    inside = torch.nextafter(at, torch.zeros((), dtype=dtype))
+    values = torch.stack([at, -at, inside, -inside])
+    assert prune(values, threshold).tolist() == [at.item(), -at.item(), 0, 0]
+
+
+def test_gradient_passes_only_what_was_kept():
+    values = torch.tensor([0.5, -0.5, 0.4, -0.6, 0.0, 0.3], requires_grad=True)
+    valid = torch.tensor([True, True, True, True, True, False])
+    out = prune(values, 0.5, valid)
+    assert out.tolist() == pytest.approx([0.5, -0.5, 0, -0.6, 0, 0.3])
+    out.backward(torch.arange(1.0, 7.0))
+    assert values.grad.tolist() == [1, 2, 0, 4, 0, 6]
+
+
+def small_layer(policy, hidden=6, heads=2, widths=(5,)):
+    design = {
+        "layers": [{"hidden": hidden, "heads": ["sa_sdp"] * heads, "feed_forward": list(widths)}],
+        "vocabulary": 11,
+        "max_positions": 8,
+    }
+    config = FlexiBertConfig.of(design, policy, hidden_dropout=0.0, attention_dropout=0.0)
+    torch.manual_seed(1)
+    layer = FlexiBertLayer(config, 0, DynaProp(PruningPolicy.load(policy))).double()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return layer
+
+
+def test_gradcheck_without_gradient_pruning():
+    # Away from the threshold the pruned layer is differentiable, and its gradient is the true one.
+    layer = small_layer({"activation_threshold": 0.05})
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn((2, 3, 6), dtype=torch.float64, generator=generator, requires_grad=True)
+    valid = torch.tensor([[True, True, True], [True, True, False]])
+
+    def run(hidden):
+        return layer(hidden, hidden, valid)[0][valid]
+
+    assert (run(hidden) == 0).any()
+    assert torch.autograd.gradcheck(run, (hidden,), eps=1e-8, atol=1e-5)
+
+
+def cut(values, threshold):
+    return np.where(np.abs(values) < threshold, 0, values)
+
+
+def gelu_slope(x):
+    x = torch.from_numpy(x)
+    normal = torch.distributions.Normal(torch.zeros_like(x), torch.ones_like(x))
+    return (normal.cdf(x) + x * normal.log_prob(x).exp()).numpy()
+
+
+def test_feed_forward_backward():
+    """Two linear layers with GELU between: prune on storing, prune each entering gradient once."""
+    tau_i, tau_t = 0.3, 0.4
+    policy = {"activation_threshold": tau_i, "gradient_threshold": tau_t}
+    layer = small_layer(policy)
+    first, second = layer.feed_forward
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn((2, 3, 6), dtype=torch.float64, generator=generator)
+    entering = torch.randn((2, 3, 6), dtype=torch.float64, generator=generator)
+    x.requires_grad_()
+    rows = torch.ones((2, 3, 1), dtype=torch.bool)
+    made = layer._linear(first, x, "feed_forward_0", rows)
+    made = layer._store(layer.activation(made), "feed_forward_0", rows)
+    made = layer._store(layer._linear(second, made, "feed_forward_1", rows), "feed_forward_1", rows)
+    made.backward(entering)
+
+    w0, b0, w1, b1 = (
+        p.detach().numpy() for p in (first.weight, first.bias, second.weight, second.bias)
+    )
+    xn = x.detach().numpy()
+    z0 = xn @ w0.T + b0
+    raw = torch.nn.functional.gelu(torch.from_numpy(z0)).numpy()
+    a0 = cut(raw, tau_i)
+    z1 = a0 @ w1.T + b1
+    np.testing.assert_allclose(made.detach().numpy(), cut(z1, tau_i), atol=1e-14)
+    g1 = cut(entering.numpy() * (np.abs(z1) >= tau_i), tau_t)
+    g0 = cut((g1 @ w1) * (np.abs(raw) >= tau_i) * gelu_slope(z0), tau_t)
+    assert 0.2 < (g1 == 0).mean() < 0.9 and 0.2 < (g0 == 0).mean() < 1
+    np.testing.assert_allclose(second.weight.grad, np.einsum("bij,bik->jk", g1, a0), atol=1e-13)
+    np.testing.assert_allclose(second.bias.grad, g1.sum((0, 1)), atol=1e-13)
+    np.testing.assert_allclose(first.weight.grad, np.einsum("bij,bik->jk", g0, xn), atol=1e-13)
+    np.testing.assert_allclose(first.bias.grad, g0.sum((0, 1)), atol=1e-13)
+    np.testing.assert_allclose(x.grad, g0 @ w0, atol=1e-13)
+
+
+def test_attention_backward():
+    """Q, K, V, scores and probabilities of two heads, the second sequence padded."""
+    tau_i, tau_t, heads, size = 0.2, 0.05, 2, 3
+    layer = small_layer({"activation_threshold": tau_i, "gradient_threshold": tau_t})
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn((2, 4, 6), dtype=torch.float64, generator=generator, requires_grad=True)
+    entering = torch.randn((2, 4, 6), dtype=torch.float64, generator=generator)
+    valid = torch.tensor([[True] * 4, [True, True, False, False]])
+    entering = entering * valid[..., None]
+    layer.attend(x, valid).backward(entering)
+
+    grads = {name: np.zeros((6, 6)) for name in ("query", "key", "value")}
+    xn, dx = x.detach().numpy(), np.zeros((2, 4, 6))
+    for b, n in ((0, 4), (1, 2)):
+        for h in range(heads):
+            part = slice(h * size, (h + 1) * size)
+            raw, kept = {}, {}
+            for name in grads:
+                module = getattr(layer, name)
+                weight, bias = module.weight.detach().numpy(), module.bias.detach().numpy()
+                raw[name] = xn[b, :n] @ weight[part].T + bias[part]
+                kept[name] = cut(raw[name], tau_i)
+            q, k, v = kept["query"], kept["key"], kept["value"]
+            score = q @ k.T / np.sqrt(size)  # pruning of scores is off by default
+            p = np.exp(score - score.max(-1, keepdims=True))
+            p /= p.sum(-1, keepdims=True)
+            p_kept = cut(p, tau_i)
+            context = p_kept @ v
+            g = cut(entering[b, :n, part].numpy() * (np.abs(context) >= tau_i), tau_t)
+            dp = (g @ v.T) * (p >= tau_i)
+            ds = cut(p * (dp - (dp * p).sum(-1, keepdims=True)), tau_t)
+            into = {
+                "query": ds @ k / np.sqrt(size),
+                "key": ds.T @ q / np.sqrt(size),
+                "value": p_kept.T @ g,
+            }
+            for name, gradient in into.items():
+                gradient = cut(gradient * (np.abs(raw[name]) >= tau_i), tau_t)
+                grads[name][part] += gradient.T @ xn[b, :n]
+                dx[b, :n] += gradient @ getattr(layer, name).weight.detach().numpy()[part]
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(getattr(layer, name).weight.grad, gradient, atol=1e-13)
+    np.testing.assert_allclose(x.grad, dx, atol=1e-13)
+
+
+def classifier(policy):
+    design = {
+        "layers": [{"hidden": 16, "heads": ["sa_sdp"] * 2, "feed_forward": [24]}] * 2,
+        "vocabulary": 40,
+        "max_positions": 12,
+    }
+    config = FlexiBertConfig.of(
+        design, policy, hidden_dropout=0.0, attention_dropout=0.0, initializer_range=0.3
+    )
+    torch.manual_seed(0)
+    return FlexiBertForSequenceClassification(config).double()
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_one_batch_two_processes_and_accumulation_agree():
+    """1 × 32 = 2 × 16 = 32 by accumulation, and a loss scale changes nothing."""
+    policy = {"activation_threshold": 0.05, "gradient_threshold": 1e-3}
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, 40, (32, 10), generator=generator)
+    labels = torch.randint(0, 2, (32,), generator=generator)
+    model = classifier(policy)
+    model(ids, labels=labels).loss.backward()
+    whole = gradients(model)
+
+    model.zero_grad()
+    for part in (slice(0, 16), slice(16, 32)):  # each step's loss is divided by the steps
+        (model(ids[part], labels=labels[part]).loss / 2).backward()
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, whole[name])
+
+    model.zero_grad()
+    model.dynaprop.gradient_scale = 2 * 128.0  # two processes whose gradients are averaged
+    for part in (slice(0, 16), slice(16, 32)):
+        (model(ids[part], labels=labels[part]).loss * 128).backward()
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient / 256, whole[name])
+
+    model.zero_grad()
+    model.dynaprop.gradient_scale = 1.0
+    model.set_policy({**policy, "gradient_threshold": 0.0})
+    model(ids, labels=labels).loss.backward()
+    assert any(not torch.allclose(g, whole[name]) for name, g in gradients(model).items())
+
+
+def test_residual_may_read_what_was_not_pruned():
+    ids = torch.arange(1, 9)[None]
+    seen = {}
+    for prune_residual in (True, False):
+        model = classifier({"activation_threshold": 0.4, "prune_residual": prune_residual})
+        states = {}
+        norm = model.encoder.layers[0].attention_norm
+        handle = norm.register_forward_pre_hook(
+            lambda _, args, into=states: into.update(sum=args[0])
+        )
+        hidden = model(ids, output_hidden_states=True).hidden_states[0]
+        handle.remove()
+        assert (hidden == 0).any()  # what products read is pruned either way
+        seen[prune_residual] = states["sum"]
+    zero = hidden == 0
+    assert (seen[True][zero] != seen[False][zero]).all()
+
+
+def test_policy_places_and_overrides():
+    policy = PruningPolicy(
+        activation_threshold=0.1,
+        gradient_threshold=0.01,
+        activations_off=("score", "value"),
+        gradients_off=("score",),
+        overrides=(
+            {"threshold": 0.2, "layer": 1},
+            {"threshold": 0.3, "layer": 1, "operation": "query"},
+            {"threshold": 0.5, "operation": "key", "role": "GRAD_OUTPUT"},
+        ),
+    )
+    assert policy.activation(0, "query") == 0.1
+    assert policy.activation(1, "key") == 0.2
+    assert policy.activation(1, "query") == 0.3
+    assert policy.activation(0, "value") == policy.activation(0, "score") == 0
+    assert policy.activation(None, "classifier") == 0
+    assert policy.gradient(1, "query") == 0.01
+    assert policy.gradient(0, "key") == 0.5
+    assert policy.gradient(0, "score") == 0
+    assert policy.gradient(0, "attention_norm") == 0
+    assert PruningPolicy.load(policy.model_dump(mode="json")) == policy
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"activation_treshold": 0.1},
+            "unknown key 'activation_treshold' .* did you mean activation_threshold",
+        ),
+        ({"activation_threshold": float("nan")}, "activation_threshold"),
+        ({"gradient_threshold": -1.0}, "gradient_threshold.*greater than or equal to 0, not -1.0"),
+        ({"activations_off": ("querry",)}, "unknown place 'querry'; did you mean query"),
+        ({"gradients_off": ("attention_softmax",)}, "unknown place 'attention_softmax'"),
+        (
+            {"overrides": ({"threshold": 0.1, "role": "WEIGHT"},)},
+            "OUTPUT or GRAD_OUTPUT, not WEIGHT",
+        ),
+        ({"overrides": ({"threshold": 0.1, "operation": "pool"},)}, "did you mean pooler"),
+    ],
+)
+def test_policy_refuses(fields, message):
+    with pytest.raises(ValueError, match=message):
+        PruningPolicy.load(fields)
