@@ -44,12 +44,12 @@ def activation(value: Array, i_exponent: int, o_exponent: int, spec: ActivationS
     fraction = tail_table(bits).fraction_bits
     magnitude = xp.abs(value)
     linear = xp.where(value > 0, value, xp.zeros_like(value)) << fraction
-    wide = linear - magnitude * upper_tail(magnitude, i_exponent, bits)
+    wide = linear - magnitude * scaled_tail(magnitude, i_exponent, bits)
     return saturate(round_shift(wide, fall + fraction), bits)
 
 
-def upper_tail(magnitude: Array, exponent: int, bits: int) -> Array:
-    """½·erfc(a/√2) of a = magnitude · 2^exponent, times 2^(bits + 7); 0 for a ≥ 8."""
+def scaled_tail(magnitude: Array, exponent: int, bits: int) -> Array:
+    """½·erfc(a/√2) of a = magnitude · 2^exponent, in the table's fraction bits; 0 for a ≥ 8."""
     xp = array_namespace(magnitude)
     table = tail_table(bits)
     shift = min(exponent, LIMIT_LOG2) + table.argument_bits

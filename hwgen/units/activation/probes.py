@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hwgen.fixed_point import FixedPoint
-from hwgen.units.activation.golden import upper_tail
+from hwgen.units.activation.golden import scaled_tail
 from hwgen.units.activation.spec import ActivationSpec
 from hwgen.units.activation.table import LIMIT_LOG2, tail_table
 
@@ -52,7 +52,7 @@ def _tight(bits: int, i_exponent: int, fall: int, rng: np.random.Generator) -> n
     sizes = np.floor(np.minimum(places[reachable] * width, 2.0 ** (bits - 1))).astype(np.int64)
     scale = table.fraction_bits + min(fall, bits)
     # The product's distance from half an output unit, in units that one step of Q moves it by.
-    rest = (-sizes * upper_tail(sizes, i_exponent, bits)) & ((1 << scale) - 1)
+    rest = (-sizes * scaled_tail(sizes, i_exponent, bits)) & ((1 << scale) - 1)
     distance = (rest - (1 << (scale - 1))) / np.maximum(sizes, 1)
     rows = np.arange(len(sizes))
     below = np.where(distance < 0, distance, -np.inf).argmax(axis=1)

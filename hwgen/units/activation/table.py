@@ -61,10 +61,10 @@ def tail_table(bits: int) -> TailTable:
 
     The argument has bits + 2 fraction bits, which puts its rounding below ⅛ ulp of the output; a
     segment is 2^-(bits - 8)/4 wide (at most 1), since a cubic's error falls with its fourth power;
-    seven guard bits cover the gain of 2^LARGEST_GAIN and the cut-off of Horner's steps.
+    six guard bits cover the gain of 2^LARGEST_GAIN and the cut-off of Horner's steps.
     """
     per_unit = max(0, -(-(bits - 8) // 4))
-    fraction_bits, argument_bits = bits + 7, bits + 2
+    fraction_bits, argument_bits = bits + 6, bits + 2
     segment_bits = argument_bits - per_unit
     coefficients = tuple(_cubic(Fraction(index, 1 << per_unit), Fraction(1, 1 << per_unit),
                                 fraction_bits)

@@ -79,9 +79,9 @@ def random_job(spec: MacLaneSpec, rng: np.random.Generator) -> Job:
         right.append(b)
         initial.append(_clipped(total - int(golden.accumulate(a, b, 0)), spec))
     order = rng.permutation(len(left))
-    return make_job(spec, "random dot products", [left[k] for k in order], [right[k] for k in order],
-                    [initial[k] for k in order], shift, activate=activate, i_exponent=i_exponent,
-                    o_exponent=o_exponent)
+    left, right, initial = ([rows[k] for k in order] for rows in (left, right, initial))
+    return make_job(spec, "random dot products", left, right, initial, shift, activate=activate,
+                    i_exponent=i_exponent, o_exponent=o_exponent)
 
 
 def signals(spec: MacLaneSpec, job: Job) -> dict[str, int]:
@@ -181,7 +181,7 @@ def _random_initial(spec: MacLaneSpec, rng: np.random.Generator) -> int:
     """Nothing, a bias of any size, or the largest there is."""
     limit = 1 << (spec.accumulator_bits - 2)
     width = int(rng.integers(1, spec.accumulator_bits - 1))
-    return int(rng.choice([0, rng.integers(-(1 << width), 1 << width), -limit, limit - 1]))
+    return (0, int(rng.integers(-(1 << width), 1 << width)), -limit, limit - 1)[rng.integers(0, 4)]
 
 
 def _clipped(initial: int, spec: MacLaneSpec) -> int:
