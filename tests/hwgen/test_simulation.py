@@ -176,7 +176,7 @@ def test_verilog_that_does_not_compile_is_an_error(simulator):
 
 @pytest.mark.rtl
 def test_a_simulation_that_breaks_off_is_an_error(simulator):
-    module = adder(("reg last = 0;", "reg last = 0;\n  initial #20 $finish;"))
+    module = adder(("if (rst)", "if (i__payload == 165) $finish;\n    if (rst)"))
     with pytest.raises(SimulationError, match="adder"):
         run_cases(module, [case()], simulator)
 

@@ -1,0 +1,123 @@
+"""Reads what `hwgen.emit.generate` wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwgen.design import AcceleratorDesign
+from hwgen.program import Job
+from hwgen.simulation.module import Port, VerilogModule
+from hwgen.units.registry import spec_of
+
+MANIFEST = "manifest.json"
+MANIFEST_SCHEMA = "transcode.manifest"
+JOBS_SCHEMA = "transcode.jobs"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GeneratedUnit:
+    """One unit of a generated folder: its Verilog as it lies there, its spec and its jobs."""
+
+    unit: str
+    module: VerilogModule
+    spec: Any
+    jobs: tuple[Job, ...]
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """Read and check the manifest of a generated folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no manifest, or one of another schema or version.
+    """
+    file = Path(path) / MANIFEST
+    if not file.is_file():
+        raise ValueError(f"{path} holds no {MANIFEST}: it is no folder that generate wrote")
+    manifest = _read_json(file)
+    _check_schema(file, manifest, MANIFEST_SCHEMA)
+    return manifest
+
+
+def read_folder(path: str | Path) -> list[GeneratedUnit]:
+    """Read every unit of a generated folder.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, no JSON, of another schema, or contradicts the design.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    where = str(folder / MANIFEST)
+    try:
+        design = AcceleratorDesign.load(manifest["design"])
+        if design_hash(design) != manifest["design_sha256"]:
+            raise ValueError(f"{where}: design_sha256 is not that of the design")
+        units = [
+            _read_unit(folder, unit, entry, design) for unit, entry in manifest["units"].items()
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where} is damaged ({error!r}): generate the folder again") from None
+    if not units:
+        raise ValueError(f"{where} names no unit")
+    return units
+
+
+def design_hash(design: AcceleratorDesign) -> str:
+    """Return the SHA-256 of a design's canonical JSON."""
+    text = json.dumps(design.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_unit(
+    folder: Path, unit: str, entry: Mapping[str, Any], design: AcceleratorDesign
+) -> GeneratedUnit:
+    spec = spec_of(unit, entry["parameters"])
+    if spec != getattr(design, unit):
+        raise ValueError(f"{folder / MANIFEST}: the parameters of {unit} are not the design's")
+    file = folder / entry["verilog"]
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: generate the folder again")
+    ports = tuple(Port.from_json(port) for port in entry["ports"])
+    module = VerilogModule(entry["module"], file.read_text(encoding="utf-8"), ports)
+    return GeneratedUnit(unit, module, spec, _read_jobs(folder / entry["jobs"], unit))
+
+
+def _read_jobs(file: Path, unit: str) -> tuple[Job, ...]:
+    data = _read_json(file)
+    _check_schema(file, data, JOBS_SCHEMA)
+    jobs = tuple(Job.from_json(job) for job in data["jobs"])
+    for job in jobs:
+        if job.unit != unit:
+            raise ValueError(f"{file}: job {job.name!r} is of unit {job.unit}, not {unit}")
+    return jobs
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{file} is missing: generate the folder again") from None
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON ({error}): generate the folder again") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{file} must hold an object, not {type(data).__name__}")
+    return data
+
+
+def _check_schema(file: Path, data: Mapping[str, Any], schema: str) -> None:
+    if data.get("schema") != schema:
+        raise ValueError(f"{file}: schema must be {schema}, not {data.get('schema')!r}")
+    if data.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"{file}: schema_version must be {SCHEMA_VERSION}, "
+            f"not {data.get('schema_version')!r}: generate the folder again"
+        )
