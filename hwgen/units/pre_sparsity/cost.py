@@ -1,11 +1,13 @@
 """Cycles of a pre-sparsity module: exact for given operands, in distribution for densities.
 
-The module's state is c, the pairs in its FIFO. Each cycle it first issues `macs` pairs where c is
-at least `macs`, or what is left where the dot product's end is in the FIFO; then it accepts the
+The module's state is c, the pairs in its FIFO. Each cycle it first issues `macs` pairs where c is at
+least `macs`, or what is left where the dot product's end is in the FIFO; then it accepts the
 pending window of p effectual pairs where they fit and no other dot product's end is in the way.
 Before the end is in, a window therefore takes 1 + max(0, ⌈(c₁ + p − fifo_depth) / macs⌉) cycles,
-where c₁ is c less what is issued in the first of them; then ⌈c / macs⌉ cycles, at least one,
-empty the FIFO, in the last of which the next dot product's first window is accepted.
+where c₁ is c less what is issued in the first of them; then ⌈c / macs⌉ cycles empty the FIFO, in
+the last of which the next dot product's first window is accepted. One more cycle, for an empty
+last beat, is needed where the last window has no pairs and those before it fill whole beats: which
+beats a dot product makes then depends on its operands alone, never on stalls.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def periods(spec: Any, counts: ArrayLike) -> NDArray[np.int64]:
         waits = np.maximum(0, -((depth - held) // macs))
         held -= waits * macs
         taken += 1 + waits
-    period: NDArray[np.int64] = taken - 1 + np.maximum(1, -(-held // macs))
+    bare = (counts[..., -1] == 0) & (held % macs == 0)
+    period: NDArray[np.int64] = taken - 1 - (-held // macs) + bare
     return period
 
 
@@ -147,17 +150,23 @@ def _period(macs: int, window: int, depth: int, length: int, density: NDArray[np
 
     The state is the joint distribution of the cycles that windows have waited and the pairs held.
     """
-    state = np.ones((len(density), 1, 1))
     windows = -(-length // window)
+    state = np.ones((len(density), 1, 1))
     for number in range(windows):
-        state = _accept(_issue(state, macs), macs, depth,
-                        _binomial(min(window, length - number * window), density))
-    # The end is in: 0 to macs pairs take one cycle, macs + 1 to 2·macs two, and so on.
-    starts = [0, *range(macs + 1, state.shape[2], macs)]
-    beats = np.add.reduceat(state, starts, axis=2)
-    result = np.zeros((len(density), beats.shape[1] + beats.shape[2] - 1))
-    for waited in range(beats.shape[1]):
-        result[:, waited:waited + beats.shape[2]] += beats[:, waited]
+        pairs = _binomial(min(window, length - number * window), density)
+        before = _issue(state, macs)
+        if number == windows - 1:
+            # Nothing in the last window: whole beats have left without the end, which needs its own.
+            bare = pairs[:, 0, None, None] * before
+            pairs[:, 0] = 0
+        state = _accept(before, macs, depth, pairs)
+    # With pairs in the last window, 1 to macs take one cycle, macs + 1 to 2·macs two, and so on.
+    ended = np.add.reduceat(state, [0, *range(1, state.shape[2], macs)], axis=2)[:, :, 1:]
+    bare = np.add.reduceat(bare, range(0, bare.shape[2], macs), axis=2)
+    result = np.zeros((len(density), ended.shape[1] - 1 + max(ended.shape[2], bare.shape[2])))
+    for beats in (ended, bare):
+        for waited in range(beats.shape[1]):
+            result[:, waited:waited + beats.shape[2]] += beats[:, waited]
     return windows, result
 
 

@@ -18,12 +18,12 @@ def walked(spec: PreSparsitySpec, counts: list[list[int]]) -> list[int]:
     """Cycles in which each dot product's last beat is issued, as the contract words it."""
     pending = [(pairs, number == len(dot) - 1)
                for dot in counts for number, pairs in enumerate(dot)]
-    held, end_in, finished = 0, False, []
+    held, end_in, bare, finished = 0, False, False, []
     cycle = 0
     while len(finished) < len(counts):
         if held >= spec.macs or end_in:
             issued = min(held, spec.macs)
-            last = end_in and issued == held
+            last = end_in and (held == 0 if bare else issued == held)
         else:
             issued, last = 0, False
         if last:
@@ -33,6 +33,7 @@ def walked(spec: PreSparsitySpec, counts: list[list[int]]) -> list[int]:
         if pending and not end_in and held + pending[0][0] <= spec.fifo_depth:
             pairs, end_in = pending.pop(0)
             held += pairs
+            bare = pairs == 0 and held % spec.macs == 0
         cycle += 1
         assert cycle < 100_000, "the FIFO blocks for ever"
     return finished
@@ -65,8 +66,10 @@ def test_a_fifo_that_could_block_for_ever_is_refused() -> None:
 
 def test_periods_without_blocking_are_windows_and_the_rest() -> None:
     spec = PreSparsitySpec(4, 8, 16, 32)
-    counts = np.array([[0, 0, 0], [1, 1, 1], [16, 0, 0], [0, 0, 16], [4, 0, 0]])
-    assert cost.periods(spec, counts).tolist() == [3, 3, 4, 6, 3]
+    counts = np.array([[0, 0, 0], [1, 1, 1], [16, 0, 0], [0, 0, 16], [4, 0, 0],
+                       [15, 0, 0], [4, 0, 1]])
+    # The third has two whole beats left and then the empty one that says that it ends.
+    assert cost.periods(spec, counts).tolist() == [3, 3, 5, 6, 3, 4, 3]
 
 
 def test_periods_take_arrays_of_specs() -> None:

@@ -1,0 +1,79 @@
+"""Jobs of a pre-sparsity module: stimulus, expected results and cycles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hwgen.program import Job
+from hwgen.units.post_sparsity.golden import compress
+from hwgen.units.pre_sparsity import cost
+from hwgen.units.pre_sparsity.golden import beats, pairs_per_window
+from hwgen.units.pre_sparsity.spec import PreSparsitySpec
+
+Beats = dict[str, list[dict[str, Any]]]
+
+UNUSED = -1
+"""What the stimulus puts behind the last used value of a window: it must not matter."""
+
+
+def random_job(spec: PreSparsitySpec, rng: np.random.Generator) -> Job:
+    """Draw the dot products of a small tile, of any length and density, empty ones among them."""
+    dots = int(rng.integers(1, 9))
+    lengths = [1, spec.window, 2 * spec.window, int(rng.integers(1, 4 * spec.window + 1))]
+    length = int(rng.choice(lengths))
+    top = 1 << (spec.bits - 1)
+    operands = {}
+    for side in ("left", "right"):
+        value = rng.integers(-top, top, (dots, length))
+        value[rng.random(value.shape) < 0.1] = rng.choice([-top, top - 1])
+        # A density for each dot product and one for each window, so that the FIFO fills and empties.
+        density = rng.choice([0.0, 0.3, 0.7, 0.95, 1.0], (dots, 1))
+        windows = rng.choice([0.0, 0.5, 1.0, 1.0], (dots, -(-length // spec.window)))
+        density = density * np.repeat(windows, spec.window, axis=1)[:, :length]
+        operands[side] = np.where(rng.random(value.shape) < density, value, 0)
+    job = Job("pre_sparsity", f"{dots} dot products of {length}", operands,
+              shapes={"dot_products": [dots, length]})
+    return job.with_cycles(predicted_cycles(spec, job))
+
+
+def signals(spec: PreSparsitySpec, job: Job) -> dict[str, int]:
+    """Values of the ports that stay constant during a job: there are none."""
+    return {}
+
+
+def stimulus(spec: PreSparsitySpec, job: Job) -> Beats:
+    """Beats of each input port."""
+    return {"i_left": _windows(spec, job.operands["left"]),
+            "i_right": _windows(spec, job.operands["right"])}
+
+
+def expected(spec: PreSparsitySpec, job: Job) -> Beats:
+    """Beats of each output port."""
+    found = []
+    for dense_left, dense_right in zip(job.operands["left"], job.operands["right"], strict=True):
+        left, right = beats(*compress(dense_left), *compress(dense_right), spec.macs, spec.window)
+        found += [{"left": a.tolist(), "right": b.tolist(), "last": int(number == len(left) - 1)}
+                  for number, (a, b) in enumerate(zip(left, right, strict=True))]
+    return {"o": found}
+
+
+def predicted_cycles(spec: PreSparsitySpec, job: Job) -> int:
+    """Cycles of the job from reset."""
+    counts = pairs_per_window(job.operands["left"], job.operands["right"], spec.window)
+    return int(cost.cycles(spec, counts))
+
+
+def _windows(spec: PreSparsitySpec, operand: np.ndarray) -> list[dict[str, Any]]:
+    """Cut dot products, shape (dots, length), into zero-free windows."""
+    result = []
+    for row in operand:
+        for start in range(0, len(row), spec.window):
+            value, zero_mask = compress(row[start:start + spec.window])
+            packed = np.full(spec.window, UNUSED)
+            packed[:len(value)] = value
+            bits = sum(1 << position for position in np.flatnonzero(zero_mask).tolist())
+            last = int(start + spec.window >= len(row))
+            result.append({"value": packed.tolist(), "zero_mask": bits, "last": last})
+    return result
