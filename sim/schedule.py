@@ -1,0 +1,297 @@
+"""The steps of one design running one workload, as plain data (docs/machine.md, sections 2 to 5)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hwgen.design import AcceleratorDesign
+from sim.workload import Task, Workload, compressed_bits
+
+Range = tuple[int, int]
+"""First index, and the one after the last."""
+
+EMBEDDING_ROWS = ("word_rows", "position_rows")
+"""Operands that come from main memory as they stand there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a wave works on: index ranges of a product, or rows (in `i`) of an operation on rows."""
+
+    b: Range
+    i: Range
+    j: Range
+    k: Range
+
+    def size(self, letters: str) -> int:
+        """Elements over some of the four dimensions."""
+        return math.prod(getattr(self, letter)[1] - getattr(self, letter)[0] for letter in letters)
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One tensor's part that moves in a step.
+
+    Parameters
+    ----------
+    operand : "left", "right", "result", "sums", or "read_0", "read_1" of an operation on rows
+    block : which part
+    resident : whether the buffers hold it; else main memory does
+    """
+
+    operand: str
+    block: Block
+    resident: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens in one step of an operation.
+
+    Parameters
+    ----------
+    number : −1 to waves
+    compute : the wave that is worked on
+    dispatch : operands of the next wave
+    fill : partial sums that the next wave goes on from
+    write : results, or partial sums, of the wave before
+    load_bits : the step's share of the next operation's weights
+    """
+
+    number: int
+    compute: Block | None
+    dispatch: tuple[Transfer, ...]
+    fill: Transfer | None
+    write: Transfer | None
+    load_bits: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One operation, cut into waves, with where its tensors live.
+
+    Parameters
+    ----------
+    design, task : what does what
+    extents : elements along b, i, j, k; of an operation on rows 1, rows, 1 and elements of a row
+    reads_resident, write_resident, sums_resident : where tensors live
+    weight_values, weight_masks : bits of the weight, biases among the values
+    prefetched : whether the weight is in its buffer before the operation starts
+    load_bits : bits of the next operation's weights that come meanwhile
+    """
+
+    design: AcceleratorDesign
+    task: Task
+    extents: dict[str, int]
+    reads_resident: tuple[bool, ...]
+    write_resident: bool
+    sums_resident: bool
+    weight_values: int
+    weight_masks: int
+    prefetched: bool
+    load_bits: int
+
+    @property
+    def tiles(self) -> dict[str, int]:
+        """Extents of a tile; along k, of a segment."""
+        return {"b": self.design.tile_b, "i": self.design.tile_x, "j": self.design.tile_y,
+                "k": self.design.k_segment}
+
+    @property
+    def unroll(self) -> dict[str, int]:
+        """Tiles of a full block along each dimension."""
+        left, taken = self.design.lanes, {"k": 1}
+        for letter in reversed(self.design.loop_order):
+            if letter != "k":
+                needed = math.ceil(self.extents[letter] / self.tiles[letter])
+                taken[letter] = min(needed, left)
+                left //= taken[letter]
+        return taken
+
+    @property
+    def trips(self) -> dict[str, int]:
+        """Blocks along each dimension."""
+        if self.task.operation.kind != "product":
+            return {"b": 1, "i": math.ceil(self.extents["i"] / self.rows_per_wave), "j": 1, "k": 1}
+        return {letter: math.ceil(math.ceil(self.extents[letter] / self.tiles[letter]) / unroll)
+                for letter, unroll in self.unroll.items()}
+
+    @property
+    def rows_per_wave(self) -> int:
+        """Rows of a full wave of an operation on rows."""
+        modules = 1 if self.task.operation.kind == "add_norm" else self.design.softmax_per_pe
+        return self.design.pes * modules
+
+    @property
+    def waves(self) -> int:
+        """Waves of the operation."""
+        return math.prod(self.trips.values())
+
+    @property
+    def spills(self) -> bool:
+        """Whether partial sums leave the lanes."""
+        order = self.design.loop_order
+        inside = math.prod(self.trips[letter] for letter in order[order.index("k") + 1:])
+        return self.trips["k"] > 1 and inside >= 3
+
+    @property
+    def open_sums(self) -> int:
+        """Partial sums that are open at once where they spill."""
+        if not self.spills:
+            return 0
+        order = self.design.loop_order
+        sizes = [self.extents[letter] if order.index(letter) > order.index("k")
+                 else min(self.extents[letter], self.unroll[letter] * self.tiles[letter])
+                 for letter in "bij"]
+        return math.prod(sizes)
+
+    def blocks(self) -> Iterator[Block]:
+        """Blocks of the waves, in order."""
+        if self.task.operation.kind != "product":
+            rows = self.extents["i"]
+            for start in range(0, rows, self.rows_per_wave):
+                stop = min(rows, start + self.rows_per_wave)
+                yield Block((0, 1), (start, stop), (0, 1), (0, self.extents["k"]))
+            return
+        order, unroll, trips = self.design.loop_order, self.unroll, self.trips
+        for index in itertools.product(*(range(trips[letter]) for letter in order)):
+            ranges = {}
+            for letter, trip in zip(order, index, strict=True):
+                size = unroll[letter] * self.tiles[letter]
+                ranges[letter] = (trip * size, min(self.extents[letter], (trip + 1) * size))
+            yield Block(**ranges)
+
+    def steps(self) -> Iterator[Step]:
+        """Steps −1 to `waves`, in order."""
+        share = math.ceil(self.load_bits / (self.waves + 2))
+        before: Block | None = None
+        now: Block | None = None
+        for number, following in enumerate(itertools.chain(self.blocks(), (None, None)), start=-1):
+            yield Step(number, now, self._dispatch(now, following), self._fill(following),
+                       self._write(before), share)
+            before, now = now, following
+
+    def _dispatch(self, now: Block | None, following: Block | None) -> tuple[Transfer, ...]:
+        if following is None:
+            return ()
+        if self.task.operation.kind != "product":
+            return tuple(Transfer(f"read_{index}", following, resident)
+                         for index, resident in enumerate(self.reads_resident))
+        right = "kj" if self.task.operation.has_weight else "bkj"
+        lives = self.prefetched if self.task.operation.has_weight else self.reads_resident[1]
+        made = []
+        for operand, letters, resident in (("left", "bik", self.reads_resident[0]),
+                                           ("right", right, lives)):
+            if now is None or any(getattr(now, one) != getattr(following, one) for one in letters):
+                made.append(Transfer(operand, following, resident))
+        return tuple(made)
+
+    def _fill(self, following: Block | None) -> Transfer | None:
+        if following is None or not self.spills or following.k[0] == 0:
+            return None
+        return Transfer("sums", following, self.sums_resident)
+
+    def _write(self, before: Block | None) -> Transfer | None:
+        if before is None:
+            return None
+        if before.k[1] == self.extents["k"]:
+            return Transfer("result", before, self.write_resident)
+        return Transfer("sums", before, self.sums_resident) if self.spills else None
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that one design does for one workload.
+
+    Parameters
+    ----------
+    opening_bits : what main memory loads before the first operation
+    plans : operations in order
+    """
+
+    opening_bits: int
+    plans: tuple[Plan, ...]
+
+
+def schedule(design: AcceleratorDesign, workload: Workload) -> Program:
+    """Make the program of one design.
+
+    Parameters
+    ----------
+    design : what runs
+    workload : what it runs; its densities are the declared ones that decide where tensors live
+    """
+    batch = workload.batch_size or design.batch_size
+    homes = _Homes(design)
+    plans: list[Plan] = []
+    weights = [_weights(design, task) for task in workload.tasks]
+    for index, task in enumerate(workload.tasks):
+        operation = task.operation
+        extents = _extents(task, batch, workload.sequence_length)
+        reads = tuple(homes.resident.get(name, False) for name in operation.reads)
+        elements = operation.elements(batch, workload.sequence_length)
+        read_again = workload.last_read.get(operation.writes) is not None
+        lives = read_again and homes.place(
+            operation.writes, compressed_bits(task.write_density, elements, design.bits), elements)
+        load = sum(weights[index + 1][:2]) if index + 1 < len(weights) and weights[index + 1][2] else 0
+        plan = Plan(design, task, extents, reads, lives, False, *weights[index], load)
+        if operation.kind == "product" and plan.spills:
+            fits = plan.open_sums * design.accumulator_bits <= homes.free_values
+            plan = Plan(design, task, extents, reads, lives, fits, *weights[index], load)
+        plans.append(plan)
+        for name in operation.reads:
+            if workload.last_read.get(name) == index:
+                homes.free(name)
+    return Program(sum(weights[0][:2]) if weights[0][2] else 0, tuple(plans))
+
+
+class _Homes:
+    """The activation and the mask buffer while the program is made."""
+
+    def __init__(self, design: AcceleratorDesign) -> None:
+        self.free_values = design.activation_buffer_kib * 1024 * 8
+        self.free_masks = design.mask_buffer_kib * 1024 * 8 // 2
+        self.resident: dict[str, bool] = {}
+        self._held: dict[str, tuple[int, int]] = {}
+
+    def place(self, name: str, values: int, masks: int) -> bool:
+        fits = values <= self.free_values and masks <= self.free_masks
+        self.resident[name] = fits
+        if fits:
+            self._held[name] = values, masks
+            self.free_values -= values
+            self.free_masks -= masks
+        return fits
+
+    def free(self, name: str) -> None:
+        values, masks = self._held.pop(name, (0, 0))
+        self.free_values += values
+        self.free_masks += masks
+
+
+def _extents(task: Task, batch: int, sequence: int) -> dict[str, int]:
+    if task.operation.kind == "product":
+        b, i, j, k = task.operation.extents(batch, sequence)
+        return {"b": b, "i": i, "j": j, "k": k}
+    rows, width = task.operation.row_shape(batch, sequence)
+    return {"b": 1, "i": rows, "j": 1, "k": width}
+
+
+def _weights(design: AcceleratorDesign, task: Task) -> tuple[int, int, bool]:
+    """Bits of an operation's weights (values, masks), and whether they are prefetched."""
+    operation = task.operation
+    if operation.kind == "add_norm":
+        assert isinstance(operation.inner, int)
+        return 2 * operation.inner * design.bits, 0, True
+    if not operation.has_weight:
+        return 0, 0, True
+    assert isinstance(operation.inner, int) and isinstance(operation.outer, int)
+    elements = operation.inner * operation.outer
+    values = compressed_bits(task.weight_density, elements, design.bits)
+    values += operation.outer * (design.accumulator_bits - 1)
+    fits = (values <= design.weight_buffer_kib * 1024 * 8 / 2
+            and elements <= design.mask_buffer_kib * 1024 * 8 / 4)
+    return values, elements, fits
