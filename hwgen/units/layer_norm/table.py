@@ -37,7 +37,7 @@ def reciprocal_root(fraction: int) -> Quadratic:
         return 1 / (1 + 2 * f if 2 * f < 1 else 4 * f).sqrt()
 
     return Quadratic.interpolate(
-        value, max(0, -(-(fraction - 6) // 3)) + 1, fraction + 1, fraction
+        value, -(-(fraction - 6) // 3) + 1, fraction + 1, fraction
     )
 
 

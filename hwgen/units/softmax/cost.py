@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from hwgen.units.stages import MEMORY, MULTIPLY, beats, tree_levels
@@ -47,3 +48,18 @@ def cycles(spec: Any, n: Any) -> Any:
 def cycles_back_to_back(spec: Any, n: Any, rows: Any) -> Any:
     """Cycles of `rows` equal rows without a gap: each further row takes its ⌈n/parallel⌉ beats."""
     return cycles(spec, n) + (rows - 1) * beats(n, spec.parallel)
+
+
+def cycles_of_rows(spec: Any, lengths: Iterable[int]) -> int:
+    """Cycles of rows of `lengths` elements without a gap, from reset.
+
+    A pass starts on a row once the pass before has finished it, and takes a beat a cycle. The
+    times below leave out the fixed delays between the passes, which `latency` holds.
+    """
+    first = second = third = 0
+    for n in lengths:
+        row = beats(n, spec.parallel)
+        first += row
+        second = max(second, first - 1) + row
+        third = max(third, second - 1) + row
+    return int(third + latency(spec))

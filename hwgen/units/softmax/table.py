@@ -85,7 +85,7 @@ def shift_of(i_exponent: int) -> int:
 def exponential(fraction: int) -> Quadratic:
     """2^−f for f in [0, 1); the parabolas' error is 0.0027·8^−index_bits, below 2^−fraction."""
     return Quadratic.interpolate(
-        lambda f: Decimal(2) ** -f, max(0, -(-(fraction - 8) // 3)), fraction, fraction
+        lambda f: Decimal(2) ** -f, -(-(fraction - 8) // 3), fraction, fraction
     )
 
 
@@ -93,5 +93,5 @@ def exponential(fraction: int) -> Quadratic:
 def reciprocal(fraction: int) -> Quadratic:
     """1 / (1 + f) for f in [0, 1); the parabolas' error is 0.048·8^−index_bits."""
     return Quadratic.interpolate(
-        lambda f: 1 / (1 + f), max(0, -(-(fraction - 4) // 3)), fraction, fraction
+        lambda f: 1 / (1 + f), -(-(fraction - 4) // 3), fraction, fraction
     )

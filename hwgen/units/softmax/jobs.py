@@ -1,0 +1,110 @@
+"""Jobs of the softmax module: rows that follow one another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hwgen.program import Job
+from hwgen.units.softmax.cost import cycles_of_rows
+from hwgen.units.softmax.golden import golden
+from hwgen.units.softmax.spec import SoftmaxSpec
+from hwgen.units.stages import beats
+
+Beats = dict[str, list[dict[str, Any]]]
+
+
+def make_job(
+    spec: SoftmaxSpec, rows: list[Any], valid_masks: list[Any], i_exponent: int, name: str
+) -> Job:
+    """Job of rows of scores, one after another.
+
+    Parameters
+    ----------
+    spec : the module
+    rows : integers of each row
+    valid_masks : booleans of each row
+    i_exponent : exponent of the scores
+    name : what the job is
+    """
+    job = Job(
+        "softmax",
+        name,
+        {
+            "rows": [[int(v) for v in row] for row in rows],
+            "valid_masks": [[int(v) for v in valid_mask] for valid_mask in valid_masks],
+        },
+        {"i": i_exponent},
+        {"rows": [len(row) for row in rows]},
+    )
+    return job.with_cycles(predicted_cycles(spec, job))
+
+
+def random_job(spec: SoftmaxSpec, rng: np.random.Generator) -> Job:
+    """Rows of various lengths and distributions, with padding, under any exponent."""
+    rows, valid_masks = [], []
+    for _ in range(int(rng.integers(1, 5))):
+        n = int(rng.choice([1, spec.max_row, rng.integers(1, spec.max_row + 1)]))
+        rows.append(_row(spec, n, rng))
+        kept = rng.choice([0.0, 0.5, 0.9, 1.0], p=[0.05, 0.15, 0.2, 0.6])
+        valid_masks.append(rng.random(n) < kept)
+    # Mostly exponents that give some, but not all elements a share.
+    usual = int(rng.integers(-spec.bits - 2, 3))
+    i_exponent = usual if rng.random() < 0.8 else int(rng.integers(-128, 128))
+    return make_job(spec, rows, valid_masks, i_exponent, "random rows")
+
+
+def _row(spec: SoftmaxSpec, n: int, rng: np.random.Generator) -> np.ndarray:
+    low, high = -(2 ** (spec.bits - 1)), 2 ** (spec.bits - 1) - 1
+    kind = rng.choice(["uniform", "normal", "constant", "one-hot", "pruned"])
+    if kind == "uniform":
+        return rng.integers(low, high + 1, n)
+    if kind == "constant":
+        return np.full(n, rng.integers(low, high + 1))
+    if kind == "one-hot":
+        return np.where(np.arange(n) == rng.integers(n), high, low)
+    scores = np.clip(np.rint(rng.normal(0, high / 4, n)), low, high).astype(np.int64)
+    return np.where(rng.random(n) < 0.5, 0, scores) if kind == "pruned" else scores
+
+
+def signals(spec: SoftmaxSpec, job: Job) -> dict[str, int]:
+    """Values of the constant inputs."""
+    return {"i_exponent": job.exponents["i"]}
+
+
+def stimulus(spec: SoftmaxSpec, job: Job) -> Beats:
+    """Beats of the input; positions beyond a row are not valid and hold its first score."""
+    sent = []
+    for row, valid_mask in _rows(job):
+        for start in range(0, len(row), spec.parallel):
+            value = np.full(spec.parallel, row[0])
+            bits = 0
+            for place, at in enumerate(range(start, min(start + spec.parallel, len(row)))):
+                value[place] = row[at]
+                bits |= int(valid_mask[at]) << place
+            last = int(start + spec.parallel >= len(row))
+            sent.append({"value": value.tolist(), "valid_mask": bits, "last": last})
+    return {"i": sent}
+
+
+def expected(spec: SoftmaxSpec, job: Job) -> Beats:
+    """Beats of the output: golden, and zeros beyond a row."""
+    received = []
+    for row, valid_mask in _rows(job):
+        padded = np.zeros(beats(len(row), spec.parallel) * spec.parallel, dtype=np.int64)
+        padded[: len(row)] = golden(row, job.exponents["i"], spec, valid_mask)
+        words = padded.reshape(-1, spec.parallel).tolist()
+        for number, word in enumerate(words):
+            received.append({"value": word, "last": int(number == len(words) - 1)})
+    return {"o": received}
+
+
+def predicted_cycles(spec: SoftmaxSpec, job: Job) -> int:
+    """Cycles of all rows from reset, without a gap."""
+    return cycles_of_rows(spec, job.shapes["rows"])
+
+
+def _rows(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:
+    pairs = zip(job.operands["rows"], job.operands["valid_masks"], strict=True)
+    return [(np.asarray(r, dtype=np.int64), np.asarray(v, dtype=bool)) for r, v in pairs]
