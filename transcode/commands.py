@@ -103,11 +103,11 @@ def train(
         Path | None, typer.Option(help="Folder of the model; default: runs/train/<model>-<seed>.")
     ] = None,
     tau_activation: Annotated[
-        float, typer.Option(help="Threshold τ_I of activations, at least 0.")
-    ] = 0.05,
+        float | None, typer.Option(help="Threshold τ_I of activations; default: the recipe's.")
+    ] = None,
     tau_gradient: Annotated[
-        float, typer.Option(help="Threshold τ_T of gradients, at least 0.")
-    ] = 1e-5,
+        float | None, typer.Option(help="Threshold τ_T of gradients; default: the recipe's.")
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
     final: Annotated[
         bool, typer.Option("--final", help="Open the test split, once, and record that.")
@@ -119,13 +119,15 @@ def train(
 
     Example: transcode train bert-tiny --task movie-sentences --seed 7 --final --json
     """
+    from model.train import DEFAULT_POLICY
     from transcode.training import train_one
 
+    thresholds = {"activation_threshold": tau_activation, "gradient_threshold": tau_gradient}
+    chosen = {name: value for name, value in thresholds.items() if value is not None}
+    policy = type(DEFAULT_POLICY).load({**DEFAULT_POLICY.model_dump(), **chosen})
     folder = out or Path("runs") / "train" / f"{Path(model).stem}-{seed}"
     with progress_bar(not quiet) as progress:
-        result = train_one(
-            model, task, seed, folder, tau_activation, tau_gradient, epochs, final, progress
-        )
+        result = train_one(model, task, seed, folder, policy, epochs, final, progress)
     if as_json:
         print_json(result)
         return

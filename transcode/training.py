@@ -1,0 +1,41 @@
+"""Training one model, as the command line asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from model.data import load_task
+from model.policy import PruningPolicy
+from model.recipe import Recipe
+from model.space import TransformerDesign
+from model.train import train
+from model.trained import final_test, summary
+
+
+def train_one(
+    model: str,
+    task: str,
+    seed: int,
+    folder: Path,
+    policy: PruningPolicy,
+    epochs: float | None,
+    final: bool,
+    progress: Callable[[float, str], None],
+) -> dict[str, Any]:
+    """Train a model, and open the test split if `final`; the object that --json prints."""
+    recipe = Recipe() if epochs is None else replace(Recipe(), epochs=epochs)
+    loaded = load_task(task)
+    trained = train(
+        TransformerDesign.load(model),
+        loaded,
+        policy,
+        recipe,
+        seed,
+        folder,
+        progress=lambda now: progress(now.fraction, now.phase),
+    )
+    progress(1.0, "done")
+    return summary(trained, final_test(trained, loaded) if final else None)
