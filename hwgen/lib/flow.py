@@ -12,7 +12,7 @@ class Flow:
     """Registers without enable: what enters comes out a fixed number of cycles later.
 
     There is no back-pressure and so no enable and no ready path at all. Who lets a beat in has
-    reserved room for it where it will arrive (see `Queue`). Only the valid bits have a reset.
+    reserved room for it where it will arrive (see `room`). Only the valid bits have a reset.
 
     Parameters
     ----------
@@ -56,11 +56,10 @@ class Flow:
 
 
 class Queue(wiring.Component):
-    """First in, first out, in synchronous memory, with a count of reserved entries.
+    """First in, first out, in synchronous memory.
 
-    An entry can be read two cycles after the cycle of its write. `reserve` takes an entry
-    before it is written and may only be given while `room`; whoever reserves must not write more
-    than that, and needs not look at anything else. An entry is free again after its read.
+    An entry can be read two cycles after the cycle of its write. There is no way to refuse a write:
+    who writes knows that there is room (see `room`).
 
     Parameters
     ----------
@@ -72,10 +71,8 @@ class Queue(wiring.Component):
         if depth < 4:
             raise ValueError(f"depth must be at least 4 entries, not {depth}")
         self._width = Shape.cast(shape).width
-        self._depth = depth
+        self.depth = depth
         super().__init__({
-            "room": Out(1),
-            "reserve": In(1),
             "write": In(1),
             "w_data": In(shape),
             "ready": Out(1),
@@ -86,15 +83,27 @@ class Queue(wiring.Component):
     def elaborate(self, platform):
         """Return the module."""
         m = Module()
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._width, depth=self._depth)
-        reserved = Signal(range(self._depth + 1))
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._width, depth=self.depth)
         m.d.comb += [
-            self.room.eq(reserved != self._depth),
             fifo.w_data.eq(self.w_data),
             fifo.w_en.eq(self.write),
             self.ready.eq(fifo.r_rdy),
             fifo.r_en.eq(self.read),
             Value.cast(self.r_data).eq(fifo.r_data),
         ]
-        m.d.sync += reserved.eq(reserved + self.reserve - (self.read & self.ready))
         return m
+
+
+def room(m, queue, reserve, name):
+    """Whether a queue has an entry that is neither in use nor reserved: a register's comparison.
+
+    Parameters
+    ----------
+    m : the module that gets the counter
+    queue : the queue; what is read from it is free again
+    reserve : takes an entry in this cycle, for a write some cycles later; given only with room
+    name : prefix of the counter
+    """
+    reserved = Signal(range(queue.depth + 1), name=f"{name}_reserved")
+    m.d.sync += reserved.eq(reserved + reserve - (queue.read & queue.ready))
+    return reserved != queue.depth

@@ -45,7 +45,7 @@ def random_job(spec: SoftmaxSpec, rng: np.random.Generator) -> Job:
     """Rows of various lengths and distributions, with padding, under any exponent."""
     rows, valid_masks = [], []
     for _ in range(int(rng.integers(1, 5))):
-        n = int(rng.choice([1, spec.max_row, rng.integers(1, spec.max_row + 1)]))
+        n = (1, spec.max_row, int(rng.integers(1, spec.max_row + 1)))[rng.integers(3)]
         rows.append(_row(spec, n, rng))
         kept = rng.choice([0.0, 0.5, 0.9, 1.0], p=[0.05, 0.15, 0.2, 0.6])
         valid_masks.append(rng.random(n) < kept)
@@ -63,9 +63,13 @@ def _row(spec: SoftmaxSpec, n: int, rng: np.random.Generator) -> np.ndarray:
     if kind == "constant":
         return np.full(n, rng.integers(low, high + 1))
     if kind == "one-hot":
-        return np.where(np.arange(n) == rng.integers(n), high, low)
+        scores = np.full(n, low)
+        scores[rng.integers(n)] = high
+        return scores
     scores = np.clip(np.rint(rng.normal(0, high / 4, n)), low, high).astype(np.int64)
-    return np.where(rng.random(n) < 0.5, 0, scores) if kind == "pruned" else scores
+    if kind == "pruned":
+        scores[rng.random(n) < 0.5] = 0
+    return scores
 
 
 def signals(spec: SoftmaxSpec, job: Job) -> dict[str, int]:

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.flow import Flow, Queue
+from hwgen.lib.flow import Flow, Queue, room
 from hwgen.lib.polynomial import multiply, quadratic
 from hwgen.units.softmax import cost
 from hwgen.units.softmax.spec import SoftmaxSpec
@@ -24,13 +24,13 @@ class Softmax(wiring.Component):
 
     Pass 1 stores the row and finds its maximum, pass 2 computes exponentials and their sum and
     stores the exponentials, pass 3 multiplies them by the sum's reciprocal. The passes are
-    pipelines that never stall; a beat enters one when there is room for it in the queue at its end. The row
-    queues hold the longest row and what arrives while a row's maximum or reciprocal is under way,
-    and as many maxima and reciprocals as beats.
+    pipelines that never stall; a beat enters one when there is room for it in the queue at its
+    end. The row queues hold the longest row and what arrives while a row's maximum or reciprocal
+    is under way, and there is room for as many maxima and reciprocals as for beats.
 
-    Latency: `cost.cycles` for a row from reset. Interval 1: with a ready sink, `i.ready` never falls,
-    whatever the lengths of the rows. `i.ready`, `o.valid` and `o.payload` come from registers or
-    memories. Under back-pressure the queues fill, last the row queue at the input.
+    Latency: `cost.cycles` for a row from reset. Interval 1: with a ready sink, `i.ready` never
+    falls, whatever the lengths of the rows. `i.ready`, `o.valid` and `o.payload` come from
+    registers or memories. Under back-pressure the queues fill, last the row queue at the input.
 
     A row must have at least one beat and at most `max_row` valid elements and ⌈max_row/parallel⌉
     beats; a longer one would never come out. `i_exponent` is constant while a row is in the module.
@@ -70,9 +70,8 @@ class Softmax(wiring.Component):
         # Pass 1: a beat is stored in the cycle in which it is taken.
         take = Signal()
         m.d.comb += [
-            self.i.ready.eq(rows.room),
+            self.i.ready.eq(room(m, rows, take, "rows")),
             take.eq(self.i.valid & self.i.ready),
-            rows.reserve.eq(take),
             rows.write.eq(take),
             rows.w_data.eq(self.i.payload),
         ]
@@ -83,10 +82,9 @@ class Softmax(wiring.Component):
         compute = Signal()
         beat = rows.r_data
         m.d.comb += [
-            compute.eq(rows.ready & maxima.ready & terms.room),
+            compute.eq(rows.ready & maxima.ready & room(m, terms, compute, "terms")),
             rows.read.eq(compute),
             maxima.read.eq(compute & beat.last),
-            terms.reserve.eq(compute),
         ]
         flow = Flow(m, compute, "exponential")
         s = flow.stage(
@@ -106,10 +104,10 @@ class Softmax(wiring.Component):
         # Pass 3
         normalise = Signal()
         m.d.comb += [
-            normalise.eq(terms.ready & inverses.ready & results.room),
+            normalise.eq(
+                terms.ready & inverses.ready & room(m, results, normalise, "results")),
             terms.read.eq(normalise),
             inverses.read.eq(normalise & terms.r_data.last),
-            results.reserve.eq(normalise),
         ]
         flow = Flow(m, normalise, "normalise")
         s = flow.stage(
