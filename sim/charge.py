@@ -55,7 +55,7 @@ def ceil_divide(bits: Ints, numerator: Ints, denominator: Ints) -> Ints:
 
 
 def charge(designs: DesignBatch, design: Ints, starts: Ints, count: Ints, engine: str, compute: Floats,
-           transfers: Transfers, block_bits: int) -> dict[str, Floats]:
+           transfers: Transfers, block_bits: int, detailed: bool) -> dict[str, Floats]:
     """Sum the classes of steps of one task.
 
     Parameters
@@ -66,11 +66,12 @@ def charge(designs: DesignBatch, design: Ints, starts: Ints, count: Ints, engine
     compute : its cycles, shape (steps,)
     transfers : what moves
     block_bits : bits of one access
+    detailed : whether to return more than what the totals need
 
     Returns
     -------
-    Arrays of shape (designs,): "cycles", "stall.<cause>", "busy.<engine>", "bits.<flow>",
-    "blocks.<port>".
+    Arrays of shape (designs,): "cycles", "busy.main_memory", "blocks.<port>"; detailed also
+    "stall.<cause>", "busy.<engine>" and "bits.<flow>".
     """
     rate = designs.buffer_rate_numerator[design], designs.buffer_rate_denominator[design]
     flows = {flow: transfers[flow] for flow in FLOWS}
@@ -89,19 +90,22 @@ def charge(designs: DesignBatch, design: Ints, starts: Ints, count: Ints, engine
     }
     stacked = np.stack(list(times.values())).astype(np.float64)
     longest = np.max(stacked, axis=0)
-    first = np.argmax(stacked, axis=0)
     constant = step_constant(designs)[design]
     ports = {
         "activation_read": flows["activation_read"] + flows["activation_fill"],
         **{port: flows[port] for port in ("activation_write", "weight_read", "mask_read", "mask_write")},
         "main_memory": memory,
     }
-    columns: dict[str, Floats | Ints] = {"cycles": longest + constant, "stall.step_constant": constant}
-    for number, name in enumerate(times):
-        columns[f"stall.{name}"] = np.where(first == number, longest, 0)
-        columns[f"busy.{name}"] = stacked[number]
-    columns |= {f"bits.{flow}": bits for flow, bits in flows.items()}
+    columns: dict[str, Floats | Ints] = {"cycles": longest + constant,
+                                         "busy.main_memory": times["main_memory"]}
     columns |= {f"blocks.{port}": -(-bits // block_bits) for port, bits in ports.items()}
+    if detailed:
+        first = np.argmax(stacked, axis=0)
+        columns["stall.step_constant"] = constant
+        for number, name in enumerate(times):
+            columns[f"stall.{name}"] = np.where(first == number, longest, 0)
+            columns[f"busy.{name}"] = times[name]
+        columns |= {f"bits.{flow}": bits for flow, bits in flows.items()}
     table = np.stack(list(columns.values())).astype(np.float64) * count
     sums = np.add.reduceat(table, starts, axis=1)
     return dict(zip(columns, sums, strict=True))

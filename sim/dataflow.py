@@ -83,7 +83,7 @@ def product_steps(tiling: Tiling, right_has_b: bool) -> StepClasses:
     """
     rows = class_counts(tiling.trips)
     design, starts, number = _numbers(rows)
-    trips = np.take_along_axis(tiling.trips, tiling.order, axis=0)[:, design]
+    trips = np.repeat(np.take_along_axis(tiling.trips, tiling.order, axis=0), rows, axis=1)
     rest = number.copy()
     index, count = np.empty_like(trips), np.ones_like(number)
     for loop in (3, 2, 1, 0):
@@ -91,7 +91,9 @@ def product_steps(tiling: Tiling, right_has_b: bool) -> StepClasses:
         index[loop], times = _index(rest % states, trips[loop])
         count *= times
         rest //= states
-    opening, closing = number == rows[design] - 2, number == rows[design] - 1
+    closing = np.zeros(len(design), dtype=bool)
+    closing[starts + rows - 1] = True
+    opening = np.roll(closing, -1)
     real = ~(opening | closing)
     count = np.where(real, count, 1)
     after, before = np.empty_like(index), np.empty_like(index)
@@ -107,21 +109,23 @@ def product_steps(tiling: Tiling, right_has_b: bool) -> StepClasses:
     after[:, opening] = 0
     changed[:, opening] = True
     before[:, closing] = trips[:, closing] - 1
-    place = tiling.position[:, design]
+    place = np.repeat(tiling.position, rows, axis=1)
+    final = np.repeat(tiling.trips - 1, rows, axis=1)
+    block, last = np.repeat(tiling.block, rows, axis=1), np.repeat(tiling.last, rows, axis=1)
+
+    def wave(by_loop: Ints, exists: Bools) -> Wave:
+        by_dimension = np.take_along_axis(by_loop, place, axis=0)
+        extents = np.where(by_dimension == final, last, block)
+        extents *= exists
+        return Wave(exists, extents, by_dimension[K])
+
     changed = np.take_along_axis(changed, place, axis=0)
-    following = _wave(tiling, design, place, after, (real & ~carry) | opening)
+    following = wave(after, (real & ~carry) | opening)
     left = changed[0] | changed[1] | changed[K]
     right = changed[2] | changed[K] | (changed[0] if right_has_b else False)
-    return StepClasses(design, starts, count, _wave(tiling, design, place, index, real), following,
-                       _wave(tiling, design, place, before, (real & ~borrow) | closing),
+    return StepClasses(design, starts, count, wave(index, real), following,
+                       wave(before, (real & ~borrow) | closing),
                        left & following.exists, right & following.exists)
-
-
-def _wave(tiling: Tiling, design: Ints, place: Ints, index: Ints, exists: Bools) -> Wave:
-    by_dimension = np.take_along_axis(index, place, axis=0)
-    last = by_dimension == tiling.trips[:, design] - 1
-    extents = np.where(last, tiling.last[:, design], tiling.block[:, design]) * exists
-    return Wave(exists, extents, by_dimension[K])
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from hwgen.units.residual_add import cost as residual_add
 from hwgen.units.softmax import cost as softmax
 from sim.charge import Transfers, charge
 from sim.dataflow import StepClasses, class_counts, product_steps, row_steps
-from sim.energy import access_pj, static_mw
+from sim.energy import access_pj, access_prices_pj, static_mw
 from sim.lanes import LaneTimes
 from sim.memory import Residency, place
 from sim.report import Details, Report
@@ -33,10 +33,10 @@ Floats = NDArray[np.float64]
 Sums = dict[str, Floats]
 
 CHUNK_DESIGNS = 4096
-"""Designs that are worked on at once."""
+"""Most designs that are worked on at once."""
 
-CHUNK_STEPS = 1 << 17
-"""Classes of steps that are worked on at once."""
+CHUNK_STEPS = 1 << 16
+"""Most classes of steps that are worked on at once."""
 
 DETAILED_DESIGNS = 1 << 14
 """Largest population whose breakdowns are kept; those of a larger one are computed on request."""
@@ -45,29 +45,70 @@ OPENING = "opening"
 """Name of the step that opens the program."""
 
 
-@dataclass(frozen=True)
 class Population:
-    """What the tasks of a chunk of designs share."""
+    """A chunk of designs, with what its tasks share.
 
-    designs: DesignBatch
-    workload: Workload
-    batch: Ints
-    order: Ints
-    lane_times: LaneTimes
-    block_bits: int
+    Parameters
+    ----------
+    designs, workload : what runs what
+    lane_times : times of lanes met so far
+    block_bits : bits of a memory access
+    detailed : whether more is summed than the totals need
+    """
+
+    def __init__(self, designs: DesignBatch, workload: Workload, lane_times: LaneTimes,
+                 block_bits: int, detailed: bool) -> None:
+        """Nothing is computed yet."""
+        self.designs, self.workload, self.lane_times = designs, workload, lane_times
+        self.block_bits, self.detailed = block_bits, detailed
+        self.batch = workload.batch(designs)
+        self.order = loop_dimensions(designs)
+        self._tilings: dict[Any, Tiling] = {}
+        self._steps: dict[Any, StepClasses] = {}
+
+    def tiling(self, task: Task) -> Tiling | None:
+        """How the designs cut a task, None where it is no product."""
+        if task.operation.kind != "product":
+            return None
+        key = _extents_key(task)
+        if key not in self._tilings:
+            extents = task.operation.extents(self.batch, self.workload.sequence_length)  # type: ignore[arg-type]
+            self._tilings[key] = tile_product(self.designs, self.order, extents)
+        return self._tilings[key]
+
+    def steps(self, task: Task) -> StepClasses:
+        """Classes of steps of a product."""
+        key = _extents_key(task)
+        if key not in self._steps:
+            tiling = self.tiling(task)
+            assert tiling is not None
+            self._steps[key] = product_steps(tiling, right_has_b=not task.operation.has_weight)
+        return self._steps[key]
+
+    def cuts(self) -> list[slice]:
+        """Cut the designs so that no part has more than CHUNK_STEPS classes of steps in a product."""
+        products = [self.tiling(task) for task in self.workload.tasks]
+        most = np.max([class_counts(tiling.trips) for tiling in products if tiling is not None], axis=0)
+        part = np.cumsum(most) // CHUNK_STEPS
+        starts = np.flatnonzero(np.diff(part, prepend=-1))
+        return [slice(int(start), int(stop))
+                for start, stop in zip(starts, [*starts[1:], len(most)], strict=True)]
 
 
-def task_sums(designs: DesignBatch, workload: Workload, technology: Technology, lane_times: LaneTimes
-              ) -> Iterator[tuple[str, Sums]]:
+def _extents_key(task: Task) -> Any:
+    operation = task.operation
+    return operation.heads, operation.rows, operation.inner, operation.outer, operation.has_weight
+
+
+def task_sums(population: Population) -> Iterator[tuple[str, Sums]]:
     """Give each task's name with what it takes, opening step first; arrays of shape (designs,).
 
     The names of a task's sums are those of `sim.charge.charge`, with "lane_cycles", "pairs",
     "results", "row_elements", "softmax_elements", "softmax_beats", "layer_norm_elements",
     "layer_norm_beats" and "dataflow_cycles".
     """
-    population = Population(designs, workload, workload.batch(designs), loop_dimensions(designs),
-                            lane_times, technology.block_bits)
-    tilings = [_tiling(population, task) for task in workload.tasks]
+    workload, designs = population.workload, population.designs
+    tilings = [population.tiling(task) for task in workload.tasks]
     homes = place(workload, designs, tilings)
     yield OPENING, _opening(population, homes[0])
     found: dict[Any, Sums] = {}
@@ -93,47 +134,18 @@ def _key(task: Task, home: Residency, load: Ints) -> Any:
             streams, places, load.tobytes())
 
 
-def _tiling(population: Population, task: Task) -> Tiling | None:
-    if task.operation.kind != "product":
-        return None
-    extents = task.operation.extents(population.batch, population.workload.sequence_length)  # type: ignore[arg-type]
-    return tile_product(population.designs, population.order, extents)
-
-
 def _opening(population: Population, home: Residency) -> Sums:
     """The step in which main memory loads the first operation's weights."""
     every = np.arange(len(population.designs))
     transfers = Transfers(len(every))
     transfers.add("memory_read", (home.weight_values + home.weight_masks) * home.prefetched)
     return charge(population.designs, every, every, np.ones_like(every), "lanes", np.zeros(len(every)),
-                  transfers, population.block_bits)
+                  transfers, population.block_bits, population.detailed)
 
 
 def _product(population: Population, task: Task, tiling: Tiling, home: Residency, load: Ints) -> Sums:
-    """Sums of a product, a bounded number of steps at a time."""
-    ends = np.cumsum(class_counts(tiling.trips))
-    cuts = np.searchsorted(ends, np.arange(0, ends[-1], CHUNK_STEPS)[1:])
-    parts = []
-    for index in np.split(np.arange(len(ends)), np.unique(cuts)):
-        if index.size:
-            part = slice(int(index[0]), int(index[-1]) + 1)
-            parts.append(_product_part(
-                Population(population.designs.take(part), population.workload, population.batch[part],
-                           population.order[:, part], population.lane_times, population.block_bits),
-                task, _cut(tiling, part), _cut(home, part), load[part]))
-    sums = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return sums
-
-
-def _cut(arrays: Any, part: slice) -> Any:
-    """Part of the designs of a dataclass of arrays whose last axis is designs."""
-    def cut(value: Any) -> Any:
-        return tuple(cut(one) for one in value) if isinstance(value, tuple) else value[..., part]
-    return type(arrays)(**{name: cut(getattr(arrays, name)) for name in arrays.__dataclass_fields__})
-
-
-def _product_part(population: Population, task: Task, tiling: Tiling, home: Residency, load: Ints) -> Sums:
-    steps = product_steps(tiling, right_has_b=not task.operation.has_weight)
+    """Sums of a product."""
+    steps = population.steps(task)
     designs, design = population.designs, steps.design
     transfers = Transfers(len(design))
     transfers.add("memory_read", _share(load, tiling.waves)[design])
@@ -144,7 +156,7 @@ def _product_part(population: Population, task: Task, tiling: Tiling, home: Resi
     rest = population.lane_times.kinds(designs, tiling.last[K], densities)
     compute = _lane_time(population, steps, tiling, full, rest)
     sums = charge(designs, design, steps.starts, steps.count, "lanes", compute, transfers,
-                  population.block_bits)
+                  population.block_bits, population.detailed)
     tile = tiling.tile[:K, design]
     tiles = np.prod(-(-steps.now.extents[:K] // tile), axis=0)
     active = -(-tiles // designs.lanes_per_pe[design])
@@ -260,7 +272,7 @@ def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Su
     compute = _row_time(designs, operation.kind, steps.now, design, width)
     engine = "layer_norm" if operation.kind == "add_norm" else "softmax"
     sums = charge(designs, design, steps.starts, steps.count, engine, compute, transfers,
-                  population.block_bits)
+                  population.block_bits, population.detailed)
     active = np.minimum(steps.now, designs.pes[design])
     sums["dataflow_cycles"] = np.add.reduceat(active * compute * steps.count, steps.starts)
     sums["row_elements"] = rows * float(stored)
@@ -329,8 +341,12 @@ def summarise(designs: DesignBatch, workload: Workload, technology: Technology, 
     "latency_cycles.component", "energy_pj.operation", "energy_pj.component", "bits" and "work".
     """
     lane_times = LaneTimes()
-    parts = [_summarise_chunk(designs.take(slice(start, start + CHUNK_DESIGNS)), workload, technology,
-                              lane_times, keep) for start in range(0, len(designs), CHUNK_DESIGNS)]
+    parts = []
+    for start in range(0, len(designs), CHUNK_DESIGNS):
+        chunk = designs.take(slice(start, start + CHUNK_DESIGNS))
+        for part in Population(chunk, workload, lane_times, 0, keep).cuts():
+            population = Population(chunk.take(part), workload, lane_times, technology.block_bits, keep)
+            parts.append(_summarise_chunk(population, technology))
     totals = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
     if not keep:
         return totals, None
@@ -339,9 +355,11 @@ def summarise(designs: DesignBatch, workload: Workload, technology: Technology, 
     return totals, details
 
 
-def _summarise_chunk(designs: DesignBatch, workload: Workload, technology: Technology,
-                     lane_times: LaneTimes, keep: bool) -> tuple[Details, dict[str, Details]]:
+def _summarise_chunk(population: Population, technology: Technology
+                     ) -> tuple[Details, dict[str, Details]]:
+    designs = population.designs
     cycle_us = 1 / designs.clock_mhz
+    prices = access_prices_pj(designs, technology)
     static = static_mw(designs, technology)
     # mW · µs is nJ.
     static_pj = {name: 1000 * mw * cycle_us for name, mw in static.items()}
@@ -353,12 +371,12 @@ def _summarise_chunk(designs: DesignBatch, workload: Workload, technology: Techn
         columns = details.setdefault(table, {})
         columns[name] = columns[name] + values if name in columns else values
 
-    for label, sums in task_sums(designs, workload, technology, lane_times):
-        dynamic = access_pj(designs, technology, sums)
+    for label, sums in task_sums(population):
+        dynamic = access_pj(designs, prices, sums)
         energy = sum(dynamic.values()) + all_static_pj * sums["cycles"]
         totals["latency_cycles"] = totals["latency_cycles"] + sums["cycles"]
         totals["energy_pj"] = totals["energy_pj"] + energy
-        if not keep:
+        if not population.detailed:
             continue
         add("latency_cycles.operation", label, sums["cycles"])
         add("energy_pj.operation", label, energy)

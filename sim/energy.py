@@ -31,8 +31,19 @@ ACCESSES = {
 """Ports of each buffer."""
 
 
-def access_pj(designs: DesignBatch, technology: Technology, sums: dict[str, Floats]) -> dict[str, Floats]:
-    """Dynamic energy of each component for a task's sums, shape (designs,)."""
+def access_prices_pj(designs: DesignBatch, technology: Technology) -> dict[str, Floats]:
+    """Energy of one busy cycle, element or access of each component, shape (designs,)."""
+    prices = {block: technology.figures(block, designs).dynamic_pj for block in WORK}
+    for block in ("softmax", "layer_norm"):
+        # Published tile² wide: an element is one of tile_x · tile_y.
+        prices[block] = prices[block] / (designs.tile_x * designs.tile_y)
+    prices |= {f"{buffer}_buffer": technology.buffer_block_pj(buffer, designs) for buffer in ACCESSES}
+    return prices | {"main_memory": technology.main_memory_block_pj(designs)}
+
+
+def access_pj(designs: DesignBatch, prices: dict[str, Floats], sums: dict[str, Floats]
+              ) -> dict[str, Floats]:
+    """Dynamic energy of each component that a task's sums give work to, shape (designs,)."""
     none = np.zeros(len(designs))
     results = sums.get("results", none)
     work = {
@@ -41,19 +52,12 @@ def access_pj(designs: DesignBatch, technology: Technology, sums: dict[str, Floa
         "rounded_elements": results * designs.stochastic_rounding,
         "dma_cycles": sums["busy.main_memory"] * designs.pes,
     }
-    energy = {}
-    for block, measure in WORK.items():
-        if measure in work:
-            each = technology.figures(block, designs).dynamic_pj
-            if block in ("softmax", "layer_norm"):
-                # Published tile² wide: an element is one of tile_x · tile_y.
-                each = each / (designs.tile_x * designs.tile_y)
-            energy[f"{block}_dynamic"] = each * work[measure]
+    energy = {f"{block}_dynamic": prices[block] * work[measure]
+              for block, measure in WORK.items() if measure in work}
     for buffer, ports in ACCESSES.items():
         blocks = sum(sums.get(f"blocks.{port}", none) for port in ports)
-        energy[f"{buffer}_buffer_access"] = technology.buffer_block_pj(buffer, designs) * blocks
-    energy["main_memory_access"] = (technology.main_memory_block_pj(designs)
-                                    * sums["blocks.main_memory"])
+        energy[f"{buffer}_buffer_access"] = prices[f"{buffer}_buffer"] * blocks
+    energy["main_memory_access"] = prices["main_memory"] * sums["blocks.main_memory"]
     return energy
 
 
