@@ -92,7 +92,7 @@ class _Total:
         return made
 
 
-class Pass:
+class DensityPass:
     """One forward pass and its backward pass, as seen by a recorder.
 
     Parameters
@@ -125,7 +125,9 @@ class Pass:
         key = (layer, operation, GemmRole.INPUT)
         self.counts[f"{operation}.input"] = self.recorder.add(key, values, values, None)
 
-    def note_product(self, layer: int | None, operation: str) -> None:
+    def note_product(
+        self, result: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None
+    ) -> None:
         """Count the effectual pairs of score and context."""
         item = self.recorder.by_place[layer, operation]
         if item.has_weight:
@@ -192,11 +194,11 @@ class DensityRecorder:
         self.sequence_length = 0
         self._seen: list[Tensor] = []
 
-    def start(self, valid_mask: Tensor) -> Pass:
+    def start(self, valid_mask: Tensor) -> DensityPass:
         """Begin a pass over sequences whose real positions are given, [batch, sequence]."""
         self.sequence_length = max(self.sequence_length, valid_mask.shape[1])
         self._seen.append(valid_mask.sum(1))
-        return Pass(self, valid_mask)
+        return DensityPass(self, valid_mask)
 
     def add(self, key: Key, before: Tensor, after: Tensor, valid_mask: Tensor | None) -> _Counts:
         """Add a tensor's counts to its sums and return them."""

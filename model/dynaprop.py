@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.density import DensityRecorder, Pass
 from model.policy import PruningPolicy
 
 
@@ -79,6 +79,40 @@ class _PruneGradient(torch.autograd.Function):
         return pruned, None, None, None
 
 
+class Pass(Protocol):
+    """What a recorder keeps of one forward pass and its backward pass."""
+
+    def note_activation(
+        self,
+        before: Tensor,
+        after: Tensor,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+    ) -> None:
+        """Look at a tensor that is stored, unpruned and pruned."""
+
+    def note_operand(self, values: Tensor, layer: int | None, operation: str) -> None:
+        """Look at the input of a product that reads part of a stored tensor."""
+
+    def note_product(
+        self, result: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None
+    ) -> None:
+        """Look at the result of a product, before its non-linearity."""
+
+    def gradient_note(
+        self, layer: int | None, operation: str, valid_mask: Tensor | None
+    ) -> Callable[[Tensor, Tensor], None] | None:
+        """Return what to call with the gradient that enters a product, unpruned and pruned."""
+
+
+class Recorder(Protocol):
+    """Looks on while a model runs."""
+
+    def start(self, valid_mask: Tensor) -> Pass:
+        """Begin a pass over sequences whose real positions are given, [batch, sequence]."""
+
+
 class DynaProp:
     """Applies a policy at the places of a model, and lets a recorder look on.
 
@@ -92,13 +126,13 @@ class DynaProp:
         batch; τ_T is multiplied by it. The product of the loss scale and, under data parallelism
         that averages gradients, the number of processes; accumulation that divides the loss by its
         steps needs none, one that does not multiplies by them.
-    recorder : collects densities while it is set
+    recorder : looks on while it is set
     """
 
     def __init__(self, policy: PruningPolicy) -> None:
         self.policy = policy
         self.gradient_scale = 1.0
-        self.recorder: DensityRecorder | None = None
+        self.recorder: Recorder | None = None
         self._pass: Pass | None = None
 
     def start(self, valid_mask: Tensor) -> None:
@@ -135,7 +169,7 @@ class DynaProp:
         threshold = self.policy.gradient(layer, operation) * self.gradient_scale
         note = None
         if self._pass is not None:
-            self._pass.note_product(layer, operation)
+            self._pass.note_product(result, layer, operation, valid_mask)
             note = self._pass.gradient_note(layer, operation, valid_mask)
         if (threshold == 0 and note is None) or not result.requires_grad:
             return result

@@ -23,6 +23,12 @@ from model.formats import TOKEN_TYPES
 from model.policy import PruningPolicy
 from model.space import TransformerDesign, operations
 
+__all__ = [
+    "FlexiBertConfig",
+    "FlexiBertForSequenceClassification",
+    "FlexiBertModel",
+]
+
 
 class FlexiBertPreTrainedModel(PreTrainedModel):
     """What FlexiBERT models share: configuration, initialisation and DynaProp."""
@@ -78,6 +84,14 @@ class FlexiBertPreTrainedModel(PreTrainedModel):
                 made[item.writes] = getattr(owner, item.name)
         return made
 
+    def norms(self) -> dict[str, nn.LayerNorm]:
+        """Return each layer norm by the tensor that it writes."""
+        made = {"embedding": self._encoder.embeddings.norm}
+        for index, layer in enumerate(self._encoder.layers):
+            made[f"{index}.attention_norm"] = layer.attention_norm
+            made[f"{index}.feed_forward_norm"] = layer.feed_forward_norm
+        return made
+
     def weights_hash(self) -> str:
         """Sixteen hexadecimal digits of all parameters."""
         digest = hashlib.sha256()
@@ -100,24 +114,30 @@ class FlexiBertEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.pruner = pruner
 
-    def rows(self, input_ids: Tensor, token_type_ids: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return both addends: word rows, and position rows with the type's row added."""
-        if input_ids.shape[1] > self.position.num_embeddings:
-            raise ValueError(
-                f"sequences must be at most max_positions = "
-                f"{self.position.num_embeddings} long, not {input_ids.shape[1]}"
-            )
-        if token_type_ids is None:
-            token_type_ids = torch.zeros_like(input_ids)
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        return self.word(input_ids), self.position(positions) + self.token_type(token_type_ids)
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Return what the embedding adds: rows of words, and of positions with types added.
+
+        Returns
+        -------
+        tensors [vocabulary, width] and [types, positions, width]
+        """
+        types = self.token_type.weight[:, None]
+        return self.word.weight, self.position.weight[None] + types
 
     def forward(
         self, input_ids: Tensor, token_type_ids: Tensor | None, valid_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the hidden state as stored, and as the residual branch reads it."""
-        words, positions = self.rows(input_ids, token_type_ids)
-        computed = self.dropout(self.norm(words + positions))
+        length = input_ids.shape[1]
+        if length > self.position.num_embeddings:
+            raise ValueError(
+                f"sequences must be at most max_positions = {self.position.num_embeddings} long, "
+                f"not {length}"
+            )
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        positions = self.position.weight[:length] + self.token_type(token_type_ids)
+        computed = self.dropout(self.norm(self.word(input_ids) + positions))
         stored = self.pruner.store(computed, None, "embedding", valid_mask.unsqueeze(-1))
         return stored, stored if self.pruner.policy.prune_residual else computed
 

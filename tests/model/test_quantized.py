@@ -1,0 +1,354 @@
+"""Calibration, and the integer forward pass against goldens in NumPy and against float."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from hwgen.design import AcceleratorDesign
+from hwgen.fixed_point import FixedPoint, integer_threshold
+from hwgen.units.dynatran.golden import prune
+from hwgen.units.layer_norm.golden import golden as layer_norm
+from hwgen.units.mac_lane.golden import product
+from hwgen.units.residual_add.golden import golden as residual_add
+from hwgen.units.softmax.golden import golden as softmax
+from model.calibration import Calibration, calibrate, exponent_of
+from model.configuration import FlexiBertConfig
+from model.dynaprop import prune as float_prune
+from model.flexibert import FlexiBertForSequenceClassification
+from model.quantized import QuantizedModel
+from model.recording import Recording
+from model.space import TransformerDesign, operations
+
+torch.set_num_threads(1)
+
+DESIGN = TransformerDesign.load(
+    {
+        "layers": [
+            {"hidden": 32, "heads": ["sa_sdp"] * 3, "feed_forward": [48]},
+            {"hidden": 24, "heads": ["sa_sdp"] * 2, "feed_forward": [40, 16]},
+        ],
+        "vocabulary": 200,
+        "max_positions": 24,
+    }
+)
+EDGE = AcceleratorDesign.load("edge")
+
+
+def batch(seed, count=64):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(3, 21, (count, 1), generator=generator)
+    mask = (torch.arange(20)[None] < lengths).long()
+    ids = torch.randint(1, 200, (count, 20), generator=generator)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def make_model(threshold, design=DESIGN, **policy):
+    torch.manual_seed(0)
+    config = FlexiBertConfig.of(
+        design, {"activation_threshold": threshold, **policy}, initializer_range=0.3
+    )
+    model = FlexiBertForSequenceClassification(config).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def pruned():
+    model = make_model(0.1)
+    calibration = calibrate(model, [batch(seed) for seed in range(4)])
+    return model, calibration, QuantizedModel(model, calibration, EDGE)
+
+
+@given(
+    arrays(np.float32, 30, elements=st.floats(-4, 4, width=32)),
+    st.integers(-20, 2),
+    st.floats(0, 4),
+)
+def test_torch_quantizes_and_prunes_as_golden(values, exponent, threshold):
+    number = FixedPoint(20, exponent)
+    mine = number.quantize(torch.from_numpy(values))
+    golden = number.quantize(values)
+    assert mine.dtype == torch.int64
+    np.testing.assert_array_equal(mine.numpy(), golden)
+    limit = integer_threshold(threshold, exponent)
+    valid = np.arange(30) % 3 > 0
+    kept, zero_mask = prune(mine, limit, torch.from_numpy(valid))
+    expected, expected_mask = prune(golden, limit, valid)
+    np.testing.assert_array_equal(kept.numpy(), expected)
+    np.testing.assert_array_equal(zero_mask.numpy(), expected_mask)
+
+
+@given(
+    arrays(np.int64, 30, elements=st.integers(-(2**19), 2**19 - 1)),
+    st.integers(-20, 2),
+    st.floats(0, 4),
+)
+def test_float_pruning_of_representable_values_is_golden(integers, exponent, threshold):
+    number = FixedPoint(20, exponent)
+    values = torch.from_numpy(number.dequantize(integers))
+    kept, _ = prune(integers, integer_threshold(threshold, exponent))
+    pruned = float_prune(values, threshold)
+    np.testing.assert_array_equal(pruned.numpy(), number.dequantize(kept))
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.integers(4, 24))
+def test_exponent_is_the_smallest_that_does_not_saturate(a, b, bits):
+    low, high = min(a, b), max(a, b)
+    exponent = exponent_of(low, high, bits)
+
+    def saturates(exponent):
+        wide = FixedPoint(62, exponent).quantize(np.array([low, high]))
+        number = FixedPoint(bits, exponent)
+        return wide[0] < number.minimum or wide[1] > number.maximum
+
+    assert not saturates(exponent)
+    if max(abs(low), abs(high)) > 1e-30:
+        assert saturates(exponent - 1)
+
+
+def test_exponents(pruned):
+    model, calibration, _ = pruned
+    exponents = calibration.exponents
+    for item in operations(DESIGN):
+        if item.kind == "product":
+            names = list(item.roles.values())
+            rounded = exponents[f"{item.writes}.rounded" if item.activation else item.writes]
+            assert rounded >= exponents[names[0]] + exponents[names[1]]
+            if item.activation:
+                assert exponents[item.writes] >= rounded - 4
+    assert exponents["0.attention_softmax"] == exponents["pooler_tanh"] == -19
+    largest = max(
+        model(**batch(seed), output_hidden_states=True)
+        .hidden_states[0][batch(seed)["attention_mask"].bool()]
+        .abs()
+        .max()
+        .item()
+        for seed in range(4)
+    )
+    assert 2**17 < largest * 2.0 ** -exponents["embedding"] < 2**19
+    weight = model.encoder.layers[0].query.weight / DESIGN.layers[0].head_size ** 0.5
+    assert 2**18 <= weight.abs().max() * 2.0 ** -exponents["0.query.weight"] < 2**19
+
+
+def test_small_products_are_not_finer_than_their_accumulator():
+    model = make_model(0.0)
+    module = model.encoder.layers[0].feed_forward[1]
+    torch.nn.init.zeros_(module.bias)
+    with torch.no_grad():  # results far smaller than the operands
+        module.weight[:, 1::2] = -module.weight[:, ::2]
+        layer = model.encoder.layers[0].feed_forward[0]
+        layer.weight[1::2], layer.bias[1::2] = layer.weight[::2], layer.bias[::2]
+    calibration = calibrate(model, [batch(0)])
+    exponents = calibration.exponents
+    limit = exponents["0.feed_forward_0"] + exponents["0.feed_forward_1.weight"]
+    assert exponents["0.feed_forward_1"] == limit
+    assert torch.isfinite(QuantizedModel(model, calibration, EDGE).logits(**batch(1))).all()
+
+
+def test_agrees_with_float(pruned):
+    model, _, quantized = pruned
+    agree = close = count = 0
+    for seed in range(10, 16):
+        with torch.no_grad():
+            logits = model.double()(**batch(seed)).logits
+            model.float()
+        mine = quantized.logits(**batch(seed))
+        agree += int((mine.argmax(-1) == logits.argmax(-1)).sum())
+        close += int(((mine - logits).abs().amax(-1) < 1e-2).sum())
+        count += len(mine)
+    assert logits.std() > 0.3
+    assert agree >= 0.99 * count
+    assert close >= 0.9 * count  # the rest: a value on the other side of a threshold
+
+
+def test_is_exact_to_rounding_without_pruning():
+    model = make_model(0.0)
+    quantized = QuantizedModel(model, calibrate(model, [batch(7)]), EDGE)
+    with torch.no_grad():
+        logits = model.double()(**batch(7)).logits
+    error = (quantized.logits(**batch(7)) - logits).abs()
+    assert error.max() < 5e-3 and error.median() < 3e-4
+    assert max(quantized.saturation().values()) < 1e-3
+
+
+def test_relu_and_an_unpruned_residual():
+    design = DESIGN.model_copy(update={"activation": "relu"})
+    model = make_model(0.1, design, prune_residual=False)
+    accelerator = EDGE.model_copy(update={"nonlinearity": "relu"})
+    quantized = QuantizedModel(model, calibrate(model, [batch(7)]), accelerator)
+    with torch.no_grad():
+        logits = model.double()(**batch(7)).logits
+    assert (quantized.logits(**batch(7)) - logits).abs().median() < 1e-2
+    other = QuantizedModel(*_with_pruned_residual(model), accelerator)
+    assert (other.logits(**batch(7)) - logits).abs().median() > 1e-2
+
+
+def _with_pruned_residual(model):
+    model = model.float()
+    model.set_policy({"activation_threshold": 0.1})
+    return model, calibrate(model, [batch(7)])
+
+
+def test_padding_changes_nothing(pruned):
+    *_, quantized = pruned
+    data = batch(1, 4)
+    short = {name: value[:, :20] for name, value in data.items()}
+    wide = {name: torch.nn.functional.pad(value, (0, 4)) for name, value in data.items()}
+    wide["input_ids"][:, 20:] = 9
+    assert torch.equal(quantized.logits(**short), quantized.logits(**wide))
+
+
+def test_recording_replays_in_numpy(pruned, tmp_path):
+    """Every operand recorded gives, through NumPy goldens, the tensor that is stored."""
+    _, calibration, quantized = pruned
+    data = batch(3, 5)
+    quantized.record(**data).save(tmp_path / "recording.npz")
+    recording = Recording.load(tmp_path / "recording.npz")
+    items = {item.writes: item for item in operations(DESIGN)}
+    assert set(recording.tensors) == set(items)
+    assert len(recording.products) + len(recording.rows) == len(items)
+    for entry in recording.products:
+        name = entry.operation if entry.layer is None else f"{entry.layer}.{entry.operation}"
+        item = items[name]
+        batch_, rows, outer, inner = item.extents(5, 20)
+        assert entry.left.shape == (batch_, rows, inner)
+        assert entry.right.shape == ((inner, outer) if item.has_weight else (batch_, inner, outer))
+        value = product(
+            entry.left,
+            entry.right,
+            0 if entry.initial is None else entry.initial,
+            entry.shift,
+            EDGE.mac_lane,
+            activate=entry.activate,
+            i_exponent=entry.exponents["rounded"],
+            o_exponent=entry.exponents["output"],
+        )
+        kept, _ = prune(value, entry.threshold, entry.valid_mask)
+        np.testing.assert_array_equal(kept, recording.tensors[name])
+        assert (entry.threshold > 0) == (item.name not in ("score", "classifier"))
+    for entry in recording.rows:
+        name = entry.operation if entry.layer is None else f"{entry.layer}.{entry.operation}"
+        assert entry.rows.shape == items[name].row_shape(5, 20) == entry.valid_mask.shape
+        exponents = entry.exponents
+        if entry.kind == "add_norm":
+            total = residual_add(
+                entry.rows,
+                exponents["rows"],
+                entry.residual,
+                exponents["residual"],
+                exponents["sum"],
+                EDGE.residual_add,
+            )
+            value = layer_norm(
+                total,
+                exponents["sum"],
+                entry.gamma,
+                exponents["gamma"],
+                entry.beta,
+                exponents["beta"],
+                exponents["output"],
+                EDGE.layer_norm,
+            )
+        else:
+            value = softmax(entry.rows, exponents["rows"], EDGE.softmax, entry.valid_mask)
+        if entry.kind == "tanh":
+            value = residual_add(value[:, 0], -19, -value[:, 1], -19, -19, EDGE.residual_add)
+            kept, _ = prune(value, entry.threshold)
+        else:
+            kept, _ = prune(value, entry.threshold, entry.valid_mask)
+        np.testing.assert_array_equal(kept.ravel(), recording.tensors[name].ravel())
+
+
+def test_thresholds(pruned):
+    """⌈τ · 2^−exponent⌉, and what stands below it is zero; the query's τ is scaled by 1/√d."""
+    _, calibration, quantized = pruned
+    recording = quantized.record(**batch(3, 5))
+    exponents = calibration.exponents
+    assert quantized.thresholds["0.value"] == integer_threshold(0.1, exponents["0.value"])
+    scaled = 0.1 / DESIGN.layers[0].head_size ** 0.5
+    assert quantized.thresholds["0.query"] == pytest.approx(
+        scaled * 2.0 ** -exponents["0.query"], abs=1
+    )
+    assert quantized.thresholds["0.score"] == quantized.thresholds["classifier"] == 0
+    for name, limit in quantized.thresholds.items():
+        values = np.abs(recording.tensors[name])
+        assert not ((values > 0) & (values < limit)).any()
+
+
+def test_densities_are_those_of_float(pruned):
+    from model.density import DensityRecorder
+
+    model, _, quantized = pruned
+    data = batch(5)
+    recorder = DensityRecorder(DESIGN)
+    model.dynaprop.recorder = recorder
+    with torch.no_grad():
+        model(**data)
+    model.dynaprop.recorder = None
+    weights = {name: module.weight for name, module in model.products().items()}
+    trace = recorder.trace(
+        weights, model.dynaprop.policy, weights_hash="", task="t", split="train", stage="inference"
+    )
+    recording = quantized.record(**data)
+    for item in operations(DESIGN):
+        if item.name == "classifier":
+            continue
+        nonzeros = np.count_nonzero(recording.tensors[item.writes])
+        records = [
+            r
+            for r in trace.records
+            if (r.layer, r.operation, r.role) == (item.layer, item.name, "OUTPUT")
+        ]
+        assert nonzeros == pytest.approx(sum(r.nonzeros for r in records), rel=2e-3, abs=3)
+
+
+def test_accuracy(pruned):
+    *_, quantized = pruned
+    labels = quantized.logits(**batch(2)).argmax(-1)
+    right = [{**batch(2), "labels": labels}, {**batch(2), "labels": 1 - labels}]
+    made = quantized.accuracy(right)
+    assert (made.correct, made.count, made.accuracy) == (64, 128, 0.5)
+    with pytest.raises(ValueError, match="at least one batch"):
+        quantized.accuracy([])
+
+
+def test_calibration_file(pruned, tmp_path):
+    model, calibration, _ = pruned
+    model.save_pretrained(tmp_path)
+    calibration.save(tmp_path)
+    assert Calibration.load(tmp_path) == calibration
+    assert Calibration.load(tmp_path / "calibration.json") == calibration
+    Calibration.load(tmp_path).check(FlexiBertForSequenceClassification.from_pretrained(tmp_path))
+    text = (tmp_path / "calibration.json").read_text()
+    (tmp_path / "short.json").write_text(text[:50])
+    with pytest.raises(ValueError, match="short.json: not a calibration in JSON"):
+        Calibration.load(tmp_path / "short.json")
+    (tmp_path / "other.json").write_text(json.dumps({**json.loads(text), "bit": 3}))
+    with pytest.raises(ValueError, match="unknown key 'bit' in Calibration; did you mean bits"):
+        Calibration.load(tmp_path / "other.json")
+
+
+def test_refuses(pruned):
+    model, calibration, _ = pruned
+    with pytest.raises(ValueError, match="the calibration is of design"):
+        QuantizedModel(make_model(0.0, DESIGN.model_copy(update={"labels": 3})), calibration, EDGE)
+    with pytest.raises(ValueError, match="for 20 bits, not for the accelerator's 16"):
+        QuantizedModel(model, calibration, EDGE.model_copy(update={"fraction_bits": 12}))
+    with pytest.raises(ValueError, match="activation is gelu, the accelerator's lanes apply relu"):
+        QuantizedModel(model, calibration, EDGE.model_copy(update={"nonlinearity": "relu"}))
+    with pytest.raises(ValueError, match="at least one batch"):
+        calibrate(model, [])
+    broken = make_model(0.0)
+    broken.encoder.pooler.bias.data[0] = float("nan")
+    with pytest.raises(ValueError, match="pooler.rounded must be finite .* not nan"):
+        calibrate(broken, [batch(0)])
+    assert broken.dynaprop.recorder is None
+    with pytest.raises(ValueError, match="range of a tensor must be finite, not 0 to inf"):
+        exponent_of(0, float("inf"), 20)
