@@ -72,9 +72,11 @@ def random_job(spec: MacLaneSpec, rng: np.random.Generator) -> Job:
         left.append(a)
         right.append(b)
         initial.append(_random_initial(spec, rng))
-    for target in targets if shift <= fitting else ():
+    sums = [(int(target) << shift) + _random_rest(shift, rng) for target in targets]
+    # Ties of both signs between an even and an odd number, whichever is above.
+    sums += [tie << shift >> 1 for tie in (-7, -5, -3, -1, 1, 3, 5, 7) if shift]
+    for total in sums if shift <= fitting else ():
         a, b = _random_pairs(spec, rng, 1 if rng.random() < 0.9 else 3)
-        total = (int(target) << shift) + _random_rest(shift, rng)
         left.append(a)
         right.append(b)
         initial.append(_clipped(total - int(golden.accumulate(a, b, 0)), spec))

@@ -1,0 +1,217 @@
+"""Dot products against Python's integers."""
+
+from fractions import Fraction
+from types import SimpleNamespace
+
+import array_api_strict
+import numpy as np
+import pytest
+
+from hwgen.design import AcceleratorDesign, DesignBatch
+from hwgen.program import Job
+from hwgen.units.activation.golden import activation
+from hwgen.units.activation.spec import ActivationSpec
+from hwgen.units.mac_lane import golden, jobs
+from hwgen.units.mac_lane.cost import beats_of, cycles, latency
+from hwgen.units.mac_lane.spec import MacLaneSpec
+
+
+def exact(left: np.ndarray, right: np.ndarray, initial: np.ndarray, shift: int,
+          bits: int) -> np.ndarray:
+    """Rounded and saturated matrix product of Python's integers and fractions."""
+    sums = left.astype(object) @ right.astype(object) + initial.astype(object)
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    rounded = [max(low, min(high, round(Fraction(int(total), 1 << shift)))) for total in sums.flat]
+    return np.asarray(rounded, dtype=np.int64).reshape(sums.shape)
+
+
+@pytest.mark.parametrize(("bits", "length"), [(4, 7), (8, 300), (20, 200), (20, 4096), (24, 128),
+                                              (24, 129), (24, 4096)])
+def test_product_is_exact(bits: int, length: int) -> None:
+    spec = MacLaneSpec(4, bits, 2 * bits + 12, "relu")
+    rng = np.random.default_rng(bits + length)
+    low, high = -(1 << (bits - 1)), 1 << (bits - 1)
+    left = rng.integers(low, high, size=(2, 5, length))
+    right = rng.integers(low, high, size=(2, length, 6))
+    left[0, 0], right[0, :, 0] = low, low       # the largest sum
+    left[1, 1], right[1, :, 1] = low, high - 1  # the smallest
+    initial = rng.integers(-(1 << (2 * bits)), 1 << (2 * bits), size=6)
+    for shift in (0, bits - 1, 2 * bits, 2 * bits + 11):
+        np.testing.assert_array_equal(golden.product(left, right, initial, shift, spec),
+                                      exact(left, right, initial, shift, bits))
+
+
+def test_longest_products_of_the_widest_numbers_are_exact() -> None:
+    # Beyond 2^18 pairs not even halves of 24 bits sum up exactly in one float64 product.
+    spec = MacLaneSpec(1, 20, 60, "relu")
+    length = (1 << 19) + 3
+    rng = np.random.default_rng(0)
+    left = rng.integers(-(1 << 19), 1 << 19, size=(1, length))
+    left[:, ::2], right = -(1 << 19), np.full((length, 1), -(1 << 19) + 1)
+    wanted = sum(int(a) for a in left[0]) * (1 - (1 << 19))
+    value = golden.product(left, right, 1 - wanted, 0, spec)
+    assert value.tolist() == [[1]]
+
+
+def test_product_broadcasts_and_takes_a_shift_a_column() -> None:
+    spec = MacLaneSpec(4, 8, 24, "gelu")
+    rng = np.random.default_rng(3)
+    left, right = rng.integers(-128, 128, size=(3, 2, 4, 9)), rng.integers(-128, 128, size=(9, 5))
+    shifts = np.asarray([0, 3, 7, 9, 15])
+    values = golden.product(left, right, 0, shifts, spec)
+    assert values.shape == (3, 2, 4, 5)
+    for column, shift in enumerate(shifts):
+        wanted = exact(left.reshape(-1, 9), right, np.zeros(5, dtype=np.int64), int(shift), 8)
+        np.testing.assert_array_equal(values.reshape(-1, 5)[:, column], wanted[:, column])
+
+
+@pytest.mark.parametrize("nonlinearity", ["relu", "gelu"])
+def test_lane_product_and_libraries_agree(nonlinearity: str) -> None:
+    torch = pytest.importorskip("torch")
+    spec = MacLaneSpec(4, 20, 52, nonlinearity)
+    rng = np.random.default_rng(4)
+    left, right = (rng.integers(-(1 << 19), 1 << 19, size=shape) for shape in ((6, 300), (300, 7)))
+    initial = rng.integers(-(1 << 40), 1 << 40, size=7)
+    options = {"activate": True, "i_exponent": -16, "o_exponent": -17}
+    wanted = golden.product(left, right, initial, 26, spec, **options)
+    value, accumulator = golden.lane(left[:, None, :], right.T[None], initial, 26, spec, **options)
+    np.testing.assert_array_equal(value, wanted)
+    np.testing.assert_array_equal(accumulator, left @ right + initial)
+    plain = golden.product(left, right, initial, 26, spec)
+    np.testing.assert_array_equal(
+        wanted, activation(plain, -16, -17, ActivationSpec(20, nonlinearity)))
+    assert not np.array_equal(wanted, plain)
+    for library in (torch, array_api_strict):
+        operands = [library.asarray(array) for array in (left, right, initial)]
+        got = golden.product(*operands, 26, spec, **options)
+        np.testing.assert_array_equal(np.asarray(got), wanted)
+
+
+def test_rounding_and_saturation() -> None:
+    spec = MacLaneSpec(1, 8, 20, "relu")
+    sums = np.asarray([2, 6, -2, -6, 3, 4 * 127 + 1, 4 * 127 + 2, -4 * 128 - 2, -4 * 129, 4 * 500])
+    wanted = [0, 2, 0, -2, 1, 127, 127, -128, -128, 127]
+    assert golden.finish(sums, 2, spec).tolist() == wanted
+    assert golden.finish(sums, 2, spec, activate=True).tolist() == [max(n, 0) for n in wanted]
+
+
+def test_accumulate_is_exact() -> None:
+    left = np.full(4096, -(1 << 23))
+    assert int(golden.accumulate(left, left, -5)) == (1 << 58) - 5
+    assert golden.accumulate(np.zeros((3, 0), dtype=np.int64), np.zeros((3, 0), dtype=np.int64),
+                             np.asarray([1, 2, 3])).tolist() == [1, 2, 3]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    spec = MacLaneSpec(2, 8, 18, "gelu")
+    one = np.ones((1, 1), dtype=np.int64)
+    with pytest.raises(ValueError, match="left must fit 8 bits, -128 to 127, not 128"):
+        golden.product(128 * one, one, 0, 0, spec)
+    with pytest.raises(ValueError, match="right must fit 8 bits, -128 to 127, not -129"):
+        golden.lane(one, -129 * one, 0, 0, spec)
+    with pytest.raises(ValueError, match="initial must fit 18 bits"):
+        golden.product(one, one, 1 << 17, 0, spec)
+    with pytest.raises(ValueError, match="accumulator must fit 18 bits.*not 131072"):
+        golden.product(one, one, (1 << 17) - 1, 0, spec)
+    with pytest.raises(ValueError, match="at most 4 long for accumulator_bits = 18, not 5"):
+        golden.product(np.ones((1, 5), dtype=np.int64), np.ones((5, 1), dtype=np.int64), 0, 0, spec)
+    for shift in (-1, 18):
+        with pytest.raises(ValueError, match=f"shift must be 0 to 17, not {shift}"):
+            golden.product(one, one, 0, shift, spec)
+
+
+def test_latency() -> None:
+    for macs, wanted in ((1, 9), (2, 10), (4, 11), (8, 12), (16, 13), (32, 14), (64, 15)):
+        assert latency(MacLaneSpec(macs, 8, 28, "relu")) == wanted
+        assert latency(MacLaneSpec(macs, 8, 28, "gelu")) == wanted + 12
+        assert cycles(MacLaneSpec(macs, 8, 28, "relu"), 5) == wanted + 5
+    edge = AcceleratorDesign.load("edge")
+    other = AcceleratorDesign.load({**edge.model_dump(), "nonlinearity": "relu"})
+    batch = DesignBatch.of([edge, other, edge])
+    np.testing.assert_array_equal(latency(batch.mac_lane), [25, 13, 25])
+    np.testing.assert_array_equal(cycles(batch.mac_lane, np.asarray([1, 2, 3])), [26, 15, 28])
+
+
+def test_beats() -> None:
+    spec = MacLaneSpec(4, 8, 28, "relu")
+    assert [beats_of(spec, n) for n in (0, 1, 4, 5, 8, 9)] == [1, 1, 1, 2, 2, 3]
+    macs = SimpleNamespace(macs=np.asarray([1, 4, 16]))
+    np.testing.assert_array_equal(beats_of(macs, np.asarray([0, 7, 33])), [1, 2, 3])
+
+
+@pytest.mark.parametrize("spec", [MacLaneSpec(1, 4, 8, "relu"), MacLaneSpec(4, 8, 20, "gelu"),
+                                  MacLaneSpec(64, 24, 62, "gelu"), MacLaneSpec(8, 12, 36, "relu")])
+def test_random_jobs_are_whole_and_reproducible(spec: MacLaneSpec) -> None:
+    for seed in range(20):
+        job = jobs.random_job(spec, np.random.default_rng(seed))
+        assert job.to_json() == jobs.random_job(spec, np.random.default_rng(seed)).to_json()
+        back = Job.from_json(job.to_json())
+        beats = jobs.stimulus(spec, job)
+        assert jobs.stimulus(spec, back) == beats
+        assert jobs.expected(spec, back) == jobs.expected(spec, job)
+        assert jobs.signals(spec, back) == jobs.signals(spec, job)
+        ends = sum(beat["last"] for beat in beats["i"])
+        assert ends == len(jobs.expected(spec, job)["o"]) == len(job.operands["initial"])
+        assert beats["i"][-1]["last"] == 1
+        assert job.cycles == jobs.predicted_cycles(spec, job) == len(beats["i"]) + latency(spec)
+
+
+def test_beats_hold_the_operands_in_order() -> None:
+    spec = MacLaneSpec(2, 8, 20, "relu")
+    job = jobs.make_job(spec, "three", [[1, 2, 3], [], [4]], [[5, 6, 7], [], [8]], [10, 20, 30], 1)
+    beats = jobs.stimulus(spec, job)["i"]
+    assert [beat["left"] for beat in beats] == [[1, 2], [3, 0], [0, 0], [4, 0]]
+    assert [beat["right"] for beat in beats] == [[5, 6], [7, 0], [0, 0], [8, 0]]
+    assert [beat["last"] for beat in beats] == [0, 1, 1, 1]
+    assert [beats[k]["initial"] for k in (0, 2, 3)] == [10, 20, 30]
+    assert beats[1]["initial"] != 10
+    assert jobs.expected(spec, job) == {"o": [{"value": 24, "accumulator": 48},
+                                              {"value": 10, "accumulator": 20},
+                                              {"value": 31, "accumulator": 62}]}
+    assert job.cycles == 4 + 10
+
+
+def test_jobs_of_unequal_operands_are_refused() -> None:
+    spec = MacLaneSpec(2, 8, 20, "relu")
+    with pytest.raises(ValueError, match="one entry a dot product, not 1, 1 and 2"):
+        jobs.make_job(spec, "x", [[1]], [[1]], [0, 0], 0)
+    with pytest.raises(ValueError, match="same number of pairs"):
+        jobs.make_job(spec, "x", [[1]], [[1, 2]], [0], 0)
+
+
+@pytest.mark.parametrize("nonlinearity", ["relu", "gelu"])
+def test_random_jobs_reach_the_limits(nonlinearity: str) -> None:
+    spec = MacLaneSpec(4, 8, 24, nonlinearity)
+    seen = set()
+    for seed in range(12):
+        job = jobs.random_job(spec, np.random.default_rng(seed))
+        shift, activate = job.operands["shift"], job.operands["activate"]
+        seen.add(f"activate {activate}")
+        for a, b in zip(job.operands["left"], job.operands["right"], strict=True):
+            seen.update({"-128 · -128"} if (-128, -128) in zip(a, b, strict=True) else ())
+            seen.add("one beat" if len(a) <= 4 else "more beats")
+            seen.update({"empty"} if not a else ())
+        for beat in jobs.expected(spec, job)["o"]:
+            rest = beat["accumulator"] % (1 << shift)
+            seen.update({"tie"} if shift and 2 * rest == 1 << shift else ())
+            if not activate:
+                seen.update({f"value {beat['value']}"} if beat["value"] in (-128, 127) else ())
+                seen.update({"beyond"} if beat["accumulator"] >> shift > 127 else ())
+    assert seen == {"activate 0", "activate 1", "-128 · -128", "one beat", "more beats", "empty",
+                    "tie", "value -128", "value 127", "beyond"}
+
+
+def test_jobs_show_another_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = MacLaneSpec(4, 8, 24, "relu")
+    drawn = [jobs.random_job(spec, np.random.default_rng(seed)) for seed in range(60)]
+    plain = [job for job in drawn
+             if 0 < job.operands["shift"] <= 12 and not job.operands["activate"]]
+    assert len(plain) >= 8
+    for rounded in (lambda value, shift: (value + ((1 << shift) >> 1)) >> shift,  # ties up
+                    lambda value, shift: (value + ((1 << shift) - 1 >> 1)) >> shift,  # ties down
+                    lambda value, shift: value >> shift):
+        wanted = [jobs.expected(spec, job) for job in plain]
+        with monkeypatch.context() as patch:
+            patch.setattr(golden, "round_shift", rounded)
+            assert all(jobs.expected(spec, job) != before
+                       for job, before in zip(plain, wanted, strict=True))
