@@ -1,0 +1,188 @@
+"""Jobs of the units, cut out of a recorded forward pass, with the cycles that the reference walk predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwgen.design import AcceleratorDesign
+from hwgen.fixed_point import round_shift, saturate
+from hwgen.program import Job
+from hwgen.units.dynatran import cost as dynatran
+from hwgen.units.mac_lane import cost as mac_lane
+from hwgen.units.post_sparsity import cost as post_sparsity
+from hwgen.units.pre_sparsity import cost as pre_sparsity
+from hwgen.units.softmax import cost as softmax
+from model.recording import RecordedProduct, Recording
+from sim.masks import RecordedMasks
+from sim.schedule import Block, Plan, schedule
+from sim.workload import Workload
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LaneJob:
+    """One tile and one segment: what one lane does in one wave.
+
+    Parameters
+    ----------
+    name : "first", "interior" or "edge", with where it comes from
+    plan : the product
+    block : the tile's index ranges
+    """
+
+    name: str
+    plan: Plan
+    block: Block
+
+
+def unit_jobs(design: AcceleratorDesign, workload: Workload, recording: Recording) -> list[Job]:
+    """First, interior and edge job of each unit that has RTL.
+
+    Parameters
+    ----------
+    design : whose tiles they are
+    workload : with the recording's batch_size and sequence_length
+    recording : integers of one forward pass of the workload's model
+
+    Raises
+    ------
+    ValueError
+        If the recording is of another model, batch, length or format.
+    """
+    if recording.bits != design.bits:
+        raise ValueError(f"the recording has values of {recording.bits} bits, the design of {design.bits}")
+    masks = RecordedMasks(recording, workload)
+    plans = list(schedule(design, workload).plans)
+    products = [plan for plan in plans if plan.task.operation.kind == "product"]
+    jobs = []
+    for job in _choose(products, prefer_activation=True, closing=False):
+        jobs += [_pre_sparsity(job, masks), _mac_lane(job, masks)]
+    for job in _choose([plan for plan in products if not plan.task.operation.activation],
+                       prefer_activation=False, closing=True):
+        jobs += _after_lane(job, masks)
+    return jobs + _softmax([plan for plan in plans if plan.task.operation.kind == "softmax"], masks)
+
+
+def _choose(plans: list[Plan], prefer_activation: bool, closing: bool) -> list[LaneJob]:
+    """Pick the first tile of the first product, one of the middle of another, and a partial one.
+
+    Parameters
+    ----------
+    prefer_activation : whether the middle one shall be of a product with a non-linearity
+    closing : whether only last segments count, after which results leave the lane
+    """
+    inner = [plan for plan in plans if plan.task.operation.activation] if prefer_activation else []
+    middle = inner[len(inner) // 2] if inner else plans[len(plans) // 2]
+    edge = max(plans, key=_partial_dimensions)
+    chosen = []
+    for name, plan, position in (("first", plans[0], "low"), ("interior", middle, "middle"),
+                                 ("edge", edge, "high")):
+        ranges = {}
+        for letter in "bijk":
+            tile, extent = plan.tiles[letter], plan.extents[letter]
+            last = (extent - 1) // tile
+            at = {"low": 0, "middle": last // 2, "high": last}[position]
+            at = last if letter == "k" and closing else at
+            ranges[letter] = (at * tile, min(extent, (at + 1) * tile))
+        chosen.append(LaneJob(f"{name}: {plan.task.label}", plan, Block(**ranges)))
+    return chosen
+
+
+def _partial_dimensions(plan: Plan) -> int:
+    return sum(plan.extents[letter] % plan.tiles[letter] > 0 for letter in "bijk")
+
+
+def _operands(job: LaneJob, product: RecordedProduct) -> tuple[Ints, Ints]:
+    """Operands of the tile's dot products, b, i and j in turn, shape (dots, length)."""
+    b, i, j, k = (slice(*ends) for ends in (job.block.b, job.block.i, job.block.j, job.block.k))
+    left = product.left[b, i, None, k]
+    right = product.right[k, j].T[None, None] if product.right.ndim == 2 else (
+        product.right[b, k, j].transpose(0, 2, 1)[:, None])
+    shape = np.broadcast_shapes(left.shape, right.shape)
+    return tuple(np.broadcast_to(one, shape).reshape(-1, shape[-1]) for one in (left, right))
+
+
+def _exponents(product: RecordedProduct) -> dict[str, int]:
+    return {"i": int(product.exponents["rounded"]), "o": int(product.exponents["output"])}
+
+
+def _pre_sparsity(job: LaneJob, masks: RecordedMasks) -> Job:
+    left, right = _operands(job, masks.product(job.plan.task.operation))
+    periods = masks.lane_jobs(job.plan, job.block.k).periods[_tile(job)]
+    cycles = int(periods + pre_sparsity.latency(job.plan.design.pre_sparsity))
+    return Job("pre_sparsity", job.name, {"left": left, "right": right},
+               shapes={"dot_products": list(left.shape)}, cycles=cycles)
+
+
+def _tile(job: LaneJob) -> tuple[int, int, int]:
+    tiles, block = job.plan.tiles, job.block
+    return block.b[0] // tiles["b"], block.i[0] // tiles["i"], block.j[0] // tiles["j"]
+
+
+def _initial(job: LaneJob, product: RecordedProduct) -> Ints:
+    """What the accumulators of the tile's dot products start from: biases, or sums of segments before."""
+    block = job.block
+    b, i, j = slice(*block.b), slice(*block.i), slice(*block.j)
+    before = slice(0, block.k[0])
+    right = product.right[before, j] if product.right.ndim == 2 else product.right[b, before, j]
+    sums = product.left[b, i, before] @ right
+    return (sums + (0 if product.initial is None else product.initial[j])).reshape(-1)
+
+
+def _mac_lane(job: LaneJob, masks: RecordedMasks) -> Job:
+    spec, product = job.plan.design.mac_lane, masks.product(job.plan.task.operation)
+    left, right = _operands(job, product)
+    effectual = (left != 0) & (right != 0)
+    pairs = effectual.sum(axis=1)
+    operands = {
+        "left": [row[used].tolist() for row, used in zip(left, effectual, strict=True)],
+        "right": [row[used].tolist() for row, used in zip(right, effectual, strict=True)],
+        "initial": _initial(job, product),
+        "shift": int(product.shift),
+        "activate": int(product.activate),
+    }
+    cycles = int(mac_lane.cycles(spec, mac_lane.beats_of(spec, pairs).sum()))
+    return Job("mac_lane", job.name, operands, _exponents(product), {"pairs": pairs.tolist()}, cycles)
+
+
+def _after_lane(job: LaneJob, masks: RecordedMasks) -> list[Job]:
+    """What dynatran and post_sparsity do with the lane's results."""
+    design, product = job.plan.design, masks.product(job.plan.task.operation)
+    left, right = _operands(job, product)
+    sums = _initial(job, product) + (left * right).sum(axis=1)
+    values = saturate(round_shift(sums, product.shift), design.bits)
+    valid = np.ones(len(values), dtype=np.int64)
+    if product.valid_mask is not None:
+        b, i, j = (slice(*ends) for ends in (job.block.b, job.block.i, job.block.j))
+        valid = product.valid_mask[b, i, j].reshape(-1).astype(np.int64)
+    beats = -(-len(values) // design.macs_per_lane)
+    padding = (0, beats * design.macs_per_lane - len(values))
+    shape = (beats, design.macs_per_lane)
+    pruning = Job("dynatran", job.name, {
+        "value": np.pad(values, padding).reshape(shape),
+        "valid_mask": np.pad(valid, padding).reshape(shape),
+        "last": (np.arange(beats) == beats - 1).astype(np.int64),
+        "threshold": int(product.threshold),
+    }, cycles=int(dynatran.cycles(design.dynatran, beats)))
+    kept = np.where((np.abs(values) >= product.threshold) & (valid == 1), values, 0)
+    compression = Job("post_sparsity", job.name, {"value": kept}, shapes={"tiles": [len(kept)]},
+                      cycles=int(post_sparsity.cycles(design.post_sparsity, len(kept))))
+    return [pruning, compression]
+
+
+def _softmax(plans: list[Plan], masks: RecordedMasks) -> list[Job]:
+    jobs = []
+    for name, plan in (("first", plans[0]), ("interior", plans[len(plans) // 2]), ("edge", plans[-1])):
+        recorded = masks.rows(plan.task.operation)
+        count = len(recorded.rows)
+        at = {"first": 0, "interior": count // 2, "edge": count - 1}[name]
+        row, valid_mask = recorded.rows[at], recorded.valid_mask[at]
+        operands = {"rows": [row.tolist()], "valid_masks": [valid_mask.astype(int).tolist()]}
+        cycles = int(softmax.cycles(plan.design.softmax, len(row)))
+        jobs.append(Job("softmax", f"{name}: {plan.task.label}", operands,
+                        {"i": int(recorded.exponents["rows"])}, {"rows": [len(row)]}, cycles))
+    return jobs
