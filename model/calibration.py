@@ -95,7 +95,9 @@ class Calibration(Frozen):
 
 
 def exponent_of(smallest: float, largest: float, bits: int) -> int:
-    """Smallest exponent at which neither value saturates after rounding to nearest even.
+    """Smallest exponent at which neither value saturates, rounded to nearest, ties to even.
+
+    Exponents end at EXPONENT_RANGE.
 
     Parameters
     ----------
@@ -118,10 +120,11 @@ def exponent_of(smallest: float, largest: float, bits: int) -> int:
     magnitude = max(abs(smallest), abs(largest))
     if magnitude == 0:
         return 1 - bits
-    exponent = math.frexp(magnitude)[1] - bits  # one less than surely fits
-    while not fits(exponent):
+    # frexp gives the power of two above the magnitude, so this is one less than nearly always fits.
+    exponent = max(math.frexp(magnitude)[1] - bits, EXPONENT_RANGE[0])
+    while exponent < EXPONENT_RANGE[1] and not fits(exponent):
         exponent += 1
-    return min(max(exponent, EXPONENT_RANGE[0]), EXPONENT_RANGE[1])
+    return exponent
 
 
 def calibrate(

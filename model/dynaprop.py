@@ -40,25 +40,31 @@ def prune(values: Tensor, threshold: float, valid_mask: Tensor | None = None) ->
     """
     if threshold == 0:
         return values
-    pruned = _Prune.apply(values, below(threshold, values.dtype))
-    return pruned if valid_mask is None else torch.where(valid_mask, pruned, values)
+    return _Prune.apply(values, below(threshold, values.dtype), valid_mask)
 
 
 class _Prune(torch.autograd.Function):
     """hardshrink whose backward pass reads its result, which the next product keeps anyway."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, largest_pruned: float) -> Tensor:
+    def forward(
+        ctx: Any, values: Tensor, largest_pruned: float, valid_mask: Tensor | None
+    ) -> Tensor:
         pruned = functional.hardshrink(values, largest_pruned)
-        ctx.save_for_backward(pruned)
+        if valid_mask is not None:
+            pruned = torch.where(valid_mask, pruned, values)
+        ctx.save_for_backward(pruned, valid_mask)
         ctx.largest_pruned = largest_pruned
         return pruned
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (pruned,) = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        pruned, valid_mask = ctx.saved_tensors
         # What was pruned is 0 in the result, hence below the threshold; what was kept is above.
-        return torch.ops.aten.hardshrink_backward(gradient, pruned, ctx.largest_pruned), None
+        kept = torch.ops.aten.hardshrink_backward(gradient, pruned, ctx.largest_pruned)
+        if valid_mask is not None:
+            kept = torch.where(valid_mask, kept, gradient)
+        return kept, None, None
 
 
 class _PruneGradient(torch.autograd.Function):
