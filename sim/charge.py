@@ -1,4 +1,4 @@
-"""What a step's transfers cost each engine, for arrays of steps (docs/machine.md, sections 2, 3 and 5)."""
+"""What a step's transfers cost each engine, for arrays of steps."""
 
 from __future__ import annotations
 
@@ -12,18 +12,40 @@ from sim.tiling import Ints
 
 Floats = NDArray[np.float64]
 
-ENGINES = ("lanes", "softmax", "layer_norm", "activation_buffer", "weight_buffer", "mask_buffer",
-           "main_memory")
+ENGINES = (
+    "lanes",
+    "softmax",
+    "layer_norm",
+    "activation_buffer",
+    "weight_buffer",
+    "mask_buffer",
+    "main_memory",
+)
 """What may be the longest in a step."""
 
 CAUSES = (*ENGINES, "step_constant")
 """What a run's time goes to."""
 
-FLOWS = ("activation_read", "activation_write", "activation_fill", "weight_read", "mask_read",
-         "mask_write", "memory_read", "memory_write")
+FLOWS = (
+    "activation_read",
+    "activation_write",
+    "activation_fill",
+    "weight_read",
+    "mask_read",
+    "mask_write",
+    "memory_read",
+    "memory_write",
+)
 """Where a step's bits may go: reads and writes of the buffers and of main memory."""
 
-PORTS = ("activation_read", "activation_write", "weight_read", "mask_read", "mask_write", "main_memory")
+PORTS = (
+    "activation_read",
+    "activation_write",
+    "weight_read",
+    "mask_read",
+    "mask_write",
+    "main_memory",
+)
 """What is charged by the block: fills are reads, main memory is one port."""
 
 
@@ -46,7 +68,7 @@ class Transfers:
 def step_constant(designs: DesignBatch) -> Ints:
     """Cycles of every step beyond its longest job, shape (designs,)."""
     levels = np.ceil(np.log2(designs.pes)) + np.ceil(np.log2(designs.lanes_per_pe))
-    return 2 * levels.astype(np.int64) + 2
+    return np.asarray(2 * levels.astype(np.int64) + 2)
 
 
 def ceil_divide(bits: Ints, numerator: Ints, denominator: Ints) -> Ints:
@@ -54,8 +76,17 @@ def ceil_divide(bits: Ints, numerator: Ints, denominator: Ints) -> Ints:
     return -(-bits * denominator // numerator)
 
 
-def charge(designs: DesignBatch, design: Ints, starts: Ints, count: Ints, engine: str, compute: Floats,
-           transfers: Transfers, block_bits: int, detailed: bool) -> dict[str, Floats]:
+def charge(
+    designs: DesignBatch,
+    design: Ints,
+    starts: Ints,
+    count: Ints,
+    engine: str,
+    compute: Floats,
+    transfers: Transfers,
+    block_bits: int,
+    detailed: bool,
+) -> dict[str, Floats]:
     """Sum the classes of steps of one task.
 
     Parameters
@@ -76,28 +107,39 @@ def charge(designs: DesignBatch, design: Ints, starts: Ints, count: Ints, engine
     rate = designs.buffer_rate_numerator[design], designs.buffer_rate_denominator[design]
     flows = {flow: transfers[flow] for flow in FLOWS}
     memory = flows["memory_read"] + flows["memory_write"]
-    memory_cycles = ceil_divide(memory, designs.memory_rate_numerator[design],
-                                designs.memory_rate_denominator[design])
+    memory_cycles = ceil_divide(
+        memory, designs.memory_rate_numerator[design], designs.memory_rate_denominator[design]
+    )
     times: dict[str, NDArray[np.float64] | Ints] = {
         engine: compute,
-        "activation_buffer": np.maximum(ceil_divide(flows["activation_read"], *rate),
-                                        ceil_divide(flows["activation_write"], *rate))
+        "activation_buffer": np.maximum(
+            ceil_divide(flows["activation_read"], *rate),
+            ceil_divide(flows["activation_write"], *rate),
+        )
         + ceil_divide(flows["activation_fill"], *rate),
         "weight_buffer": ceil_divide(flows["weight_read"], *rate),
-        "mask_buffer": np.maximum(ceil_divide(flows["mask_read"], *rate),
-                                  ceil_divide(flows["mask_write"], *rate)),
-        "main_memory": np.where(memory > 0, designs.memory_latency_cycles[design] + memory_cycles, 0),
+        "mask_buffer": np.maximum(
+            ceil_divide(flows["mask_read"], *rate), ceil_divide(flows["mask_write"], *rate)
+        ),
+        "main_memory": np.where(
+            memory > 0, designs.memory_latency_cycles[design] + memory_cycles, 0
+        ),
     }
     stacked = np.stack(list(times.values())).astype(np.float64)
     longest = np.max(stacked, axis=0)
     constant = step_constant(designs)[design]
     ports = {
         "activation_read": flows["activation_read"] + flows["activation_fill"],
-        **{port: flows[port] for port in ("activation_write", "weight_read", "mask_read", "mask_write")},
+        **{
+            port: flows[port]
+            for port in ("activation_write", "weight_read", "mask_read", "mask_write")
+        },
         "main_memory": memory,
     }
-    columns: dict[str, Floats | Ints] = {"cycles": longest + constant,
-                                         "busy.main_memory": times["main_memory"]}
+    columns: dict[str, Floats | Ints] = {
+        "cycles": longest + constant,
+        "busy.main_memory": times["main_memory"],
+    }
     columns |= {f"blocks.{port}": -(-bits // block_bits) for port, bits in ports.items()}
     if detailed:
         first = np.argmax(stacked, axis=0)

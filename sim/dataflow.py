@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.tiling import K, Tiling
+from sim.tiling import DIM_K, Tiling
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -57,7 +57,7 @@ class StepClasses:
 
 def class_counts(trips: Ints) -> Ints:
     """Classes of each design, its opening and its closing step included."""
-    return np.prod(np.minimum(trips, STATES), axis=0) + 2
+    return np.asarray(np.prod(np.minimum(trips, STATES), axis=0) + 2)
 
 
 def _numbers(rows: Ints) -> tuple[Ints, Ints, Ints]:
@@ -103,7 +103,9 @@ def product_steps(tiling: Tiling, right_has_b: bool) -> StepClasses:
         more, less = index[loop] + 1 < trips[loop], index[loop] > 0
         changed[loop] = carry & (trips[loop] > 1)
         after[loop] = np.where(carry, np.where(more, index[loop] + 1, 0), index[loop])
-        before[loop] = np.where(borrow, np.where(less, index[loop] - 1, trips[loop] - 1), index[loop])
+        before[loop] = np.where(
+            borrow, np.where(less, index[loop] - 1, trips[loop] - 1), index[loop]
+        )
         carry &= ~more
         borrow &= ~less
     after[:, opening] = 0
@@ -117,15 +119,22 @@ def product_steps(tiling: Tiling, right_has_b: bool) -> StepClasses:
         by_dimension = np.take_along_axis(by_loop, place, axis=0)
         extents = np.where(by_dimension == final, last, block)
         extents *= exists
-        return Wave(exists, extents, by_dimension[K])
+        return Wave(exists, extents, by_dimension[DIM_K])
 
     changed = np.take_along_axis(changed, place, axis=0)
     following = wave(after, (real & ~carry) | opening)
-    left = changed[0] | changed[1] | changed[K]
-    right = changed[2] | changed[K] | (changed[0] if right_has_b else False)
-    return StepClasses(design, starts, count, wave(index, real), following,
-                       wave(before, (real & ~borrow) | closing),
-                       left & following.exists, right & following.exists)
+    left = changed[0] | changed[1] | changed[DIM_K]
+    right = changed[2] | changed[DIM_K] | (changed[0] if right_has_b else False)
+    return StepClasses(
+        design,
+        starts,
+        count,
+        wave(index, real),
+        following,
+        wave(before, (real & ~borrow) | closing),
+        left & following.exists,
+        right & following.exists,
+    )
 
 
 @dataclass(frozen=True)
@@ -161,5 +170,11 @@ def row_steps(rows: Ints, rows_per_wave: Ints) -> RowClasses:
         some = np.where(wave == trips - 1, rows[design] - (trips - 1) * full, full)
         return np.where((wave >= 0) & (wave < trips), some, 0)
 
-    return RowClasses(design, starts, np.where(opening | closing, 1, count), size(index),
-                      size(index + 1), size(index - 1))
+    return RowClasses(
+        design,
+        starts,
+        np.where(opening | closing, 1, count),
+        size(index),
+        size(index + 1),
+        size(index - 1),
+    )

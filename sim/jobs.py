@@ -1,4 +1,4 @@
-"""Jobs of the units, cut out of a recorded forward pass, with the cycles that the reference walk predicts."""
+"""Jobs of the units, cut out of a recorded forward pass, with cycles as the reference has them."""
 
 from __future__ import annotations
 
@@ -54,15 +54,20 @@ def unit_jobs(design: AcceleratorDesign, workload: Workload, recording: Recordin
         If the recording is of another model, batch, length or format.
     """
     if recording.bits != design.bits:
-        raise ValueError(f"the recording has values of {recording.bits} bits, the design of {design.bits}")
+        raise ValueError(
+            f"the recording has values of {recording.bits} bits, the design of {design.bits}"
+        )
     masks = RecordedMasks(recording, workload)
     plans = list(schedule(design, workload).plans)
     products = [plan for plan in plans if plan.task.operation.kind == "product"]
     jobs = []
     for job in _choose(products, prefer_activation=True, closing=False):
         jobs += [_pre_sparsity(job, masks), _mac_lane(job, masks)]
-    for job in _choose([plan for plan in products if not plan.task.operation.activation],
-                       prefer_activation=False, closing=True):
+    for job in _choose(
+        [plan for plan in products if not plan.task.operation.activation],
+        prefer_activation=False,
+        closing=True,
+    ):
         jobs += _after_lane(job, masks)
     return jobs + _softmax([plan for plan in plans if plan.task.operation.kind == "softmax"], masks)
 
@@ -79,8 +84,11 @@ def _choose(plans: list[Plan], prefer_activation: bool, closing: bool) -> list[L
     middle = inner[len(inner) // 2] if inner else plans[len(plans) // 2]
     edge = max(plans, key=_partial_dimensions)
     chosen = []
-    for name, plan, position in (("first", plans[0], "low"), ("interior", middle, "middle"),
-                                 ("edge", edge, "high")):
+    for name, plan, position in (
+        ("first", plans[0], "low"),
+        ("interior", middle, "middle"),
+        ("edge", edge, "high"),
+    ):
         ranges = {}
         for letter in "bijk":
             tile, extent = plan.tiles[letter], plan.extents[letter]
@@ -100,10 +108,16 @@ def _operands(job: LaneJob, product: RecordedProduct) -> tuple[Ints, Ints]:
     """Operands of the tile's dot products, b, i and j in turn, shape (dots, length)."""
     b, i, j, k = (slice(*ends) for ends in (job.block.b, job.block.i, job.block.j, job.block.k))
     left = product.left[b, i, None, k]
-    right = product.right[k, j].T[None, None] if product.right.ndim == 2 else (
-        product.right[b, k, j].transpose(0, 2, 1)[:, None])
+    right = (
+        product.right[k, j].T[None, None]
+        if product.right.ndim == 2
+        else (product.right[b, k, j].transpose(0, 2, 1)[:, None])
+    )
     shape = np.broadcast_shapes(left.shape, right.shape)
-    return tuple(np.broadcast_to(one, shape).reshape(-1, shape[-1]) for one in (left, right))
+    return (
+        np.broadcast_to(left, shape).reshape(-1, shape[-1]),
+        np.broadcast_to(right, shape).reshape(-1, shape[-1]),
+    )
 
 
 def _exponents(product: RecordedProduct) -> dict[str, int]:
@@ -114,8 +128,13 @@ def _pre_sparsity(job: LaneJob, masks: RecordedMasks) -> Job:
     left, right = _operands(job, masks.product(job.plan.task.operation))
     periods = masks.lane_jobs(job.plan, job.block.k).periods[_tile(job)]
     cycles = int(periods + pre_sparsity.latency(job.plan.design.pre_sparsity))
-    return Job("pre_sparsity", job.name, {"left": left, "right": right},
-               shapes={"dot_products": list(left.shape)}, cycles=cycles)
+    return Job(
+        "pre_sparsity",
+        job.name,
+        {"left": left, "right": right},
+        shapes={"dot_products": list(left.shape)},
+        cycles=cycles,
+    )
 
 
 def _tile(job: LaneJob) -> tuple[int, int, int]:
@@ -124,13 +143,13 @@ def _tile(job: LaneJob) -> tuple[int, int, int]:
 
 
 def _initial(job: LaneJob, product: RecordedProduct) -> Ints:
-    """What the accumulators of the tile's dot products start from: biases, or sums of segments before."""
+    """What the tile's accumulators start from: biases and the sums of segments before."""
     block = job.block
     b, i, j = slice(*block.b), slice(*block.i), slice(*block.j)
     before = slice(0, block.k[0])
     right = product.right[before, j] if product.right.ndim == 2 else product.right[b, before, j]
     sums = product.left[b, i, before] @ right
-    return (sums + (0 if product.initial is None else product.initial[j])).reshape(-1)
+    return np.ravel(sums + (0 if product.initial is None else product.initial[j]))
 
 
 def _mac_lane(job: LaneJob, masks: RecordedMasks) -> Job:
@@ -146,7 +165,9 @@ def _mac_lane(job: LaneJob, masks: RecordedMasks) -> Job:
         "activate": int(product.activate),
     }
     cycles = int(mac_lane.cycles(spec, mac_lane.beats_of(spec, pairs).sum()))
-    return Job("mac_lane", job.name, operands, _exponents(product), {"pairs": pairs.tolist()}, cycles)
+    return Job(
+        "mac_lane", job.name, operands, _exponents(product), {"pairs": pairs.tolist()}, cycles
+    )
 
 
 def _after_lane(job: LaneJob, masks: RecordedMasks) -> list[Job]:
@@ -162,27 +183,49 @@ def _after_lane(job: LaneJob, masks: RecordedMasks) -> list[Job]:
     beats = -(-len(values) // design.macs_per_lane)
     padding = (0, beats * design.macs_per_lane - len(values))
     shape = (beats, design.macs_per_lane)
-    pruning = Job("dynatran", job.name, {
-        "value": np.pad(values, padding).reshape(shape),
-        "valid_mask": np.pad(valid, padding).reshape(shape),
-        "last": (np.arange(beats) == beats - 1).astype(np.int64),
-        "threshold": int(product.threshold),
-    }, cycles=int(dynatran.cycles(design.dynatran, beats)))
+    pruning = Job(
+        "dynatran",
+        job.name,
+        {
+            "value": np.pad(values, padding).reshape(shape),
+            "valid_mask": np.pad(valid, padding).reshape(shape),
+            "last": (np.arange(beats) == beats - 1).astype(np.int64),
+            "threshold": int(product.threshold),
+        },
+        cycles=int(dynatran.cycles(design.dynatran, beats)),
+    )
     kept = np.where((np.abs(values) >= product.threshold) & (valid == 1), values, 0)
-    compression = Job("post_sparsity", job.name, {"value": kept}, shapes={"tiles": [len(kept)]},
-                      cycles=int(post_sparsity.cycles(design.post_sparsity, len(kept))))
+    compression = Job(
+        "post_sparsity",
+        job.name,
+        {"value": kept},
+        shapes={"tiles": [len(kept)]},
+        cycles=int(post_sparsity.cycles(design.post_sparsity, len(kept))),
+    )
     return [pruning, compression]
 
 
 def _softmax(plans: list[Plan], masks: RecordedMasks) -> list[Job]:
     jobs = []
-    for name, plan in (("first", plans[0]), ("interior", plans[len(plans) // 2]), ("edge", plans[-1])):
+    for name, plan in (
+        ("first", plans[0]),
+        ("interior", plans[len(plans) // 2]),
+        ("edge", plans[-1]),
+    ):
         recorded = masks.rows(plan.task.operation)
         count = len(recorded.rows)
         at = {"first": 0, "interior": count // 2, "edge": count - 1}[name]
         row, valid_mask = recorded.rows[at], recorded.valid_mask[at]
         operands = {"rows": [row.tolist()], "valid_masks": [valid_mask.astype(int).tolist()]}
         cycles = int(softmax.cycles(plan.design.softmax, len(row)))
-        jobs.append(Job("softmax", f"{name}: {plan.task.label}", operands,
-                        {"i": int(recorded.exponents["rows"])}, {"rows": [len(row)]}, cycles))
+        jobs.append(
+            Job(
+                "softmax",
+                f"{name}: {plan.task.label}",
+                operands,
+                {"i": int(recorded.exponents["rows"])},
+                {"rows": [len(row)]},
+                cycles,
+            )
+        )
     return jobs

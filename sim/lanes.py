@@ -39,8 +39,10 @@ class LaneTimes:
         spec = designs.pre_sparsity
         code = ((spec.macs << 9 | spec.window) << 11 | spec.fifo_depth) << 21 | length
         distinct, inverse = np.unique(code, return_inverse=True)
-        numbers = [self._number((c >> 41, c >> 32 & 511, c >> 21 & 2047, c & 0x1FFFFF), density)
-                   for c in distinct.tolist()]
+        numbers = [
+            self._number((c >> 41, c >> 32 & 511, c >> 21 & 2047, c & 0x1FFFFF), density)
+            for c in distinct.tolist()
+        ]
         return np.asarray(numbers)[inverse]
 
     def _number(self, case: tuple[int, int, int, int], density: tuple[float, float]) -> int:
@@ -48,7 +50,9 @@ class LaneTimes:
         pairs = density[0] * density[1]
         key = (*case, pairs)
         if key not in self._numbers:
-            values, probabilities = pre_sparsity.distributions(macs, window, fifo_depth, length, pairs)
+            values, probabilities = pre_sparsity.distributions(
+                macs, window, fifo_depth, length, pairs
+            )
             self._numbers[key] = len(self._distributions)
             self._distributions.append((values[0], probabilities[0]))
             self._means.append(float(pre_sparsity.mean(values[0], probabilities[0])))
@@ -65,7 +69,7 @@ class LaneTimes:
         new = distinct[~np.isin(distinct, self._keys, assume_unique=True)]
         if new.size:
             self._learn(new)
-        return self._maxima[np.searchsorted(self._keys, distinct)][inverse]
+        return np.asarray(self._maxima[np.searchsorted(self._keys, distinct)][inverse])
 
     def _learn(self, keys: Ints) -> None:
         kinds = keys >> TILE_BITS + LANE_BITS
@@ -76,10 +80,14 @@ class LaneTimes:
         for row, kind in enumerate(used):
             one_values, one_probabilities = self._distributions[kind]
             values[row] = one_values[0] + np.arange(widest)
-            probabilities[row, :len(one_values)] = one_probabilities
+            probabilities[row, : len(one_values)] = one_probabilities
         found = pre_sparsity.expected_maximum(
-            values, probabilities, keys >> LANE_BITS & (1 << TILE_BITS) - 1,
-            keys & (1 << LANE_BITS) - 1, index)
+            values,
+            probabilities,
+            keys >> LANE_BITS & (1 << TILE_BITS) - 1,
+            keys & (1 << LANE_BITS) - 1,
+            index,
+        )
         order = np.argsort(np.concatenate([self._keys, keys]))
         self._keys = np.concatenate([self._keys, keys])[order]
         self._maxima = np.concatenate([self._maxima, found])[order]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from sim.schedule import Block, Plan
 from sim.workload import Workload
 
 Ints = NDArray[np.int64]
+Recorded = TypeVar("Recorded", RecordedProduct, RecordedRows)
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,21 @@ class RecordedMasks:
     def __init__(self, recording: Recording, workload: Workload) -> None:
         """Index the recorded operations by name."""
         if recording.design_hash != workload.model.design_hash:
-            raise ValueError(f"the recording is of another model: its design_hash is "
-                             f"{recording.design_hash}, the workload's {workload.model.design_hash}")
+            raise ValueError(
+                f"the recording is of another model: its design_hash is "
+                f"{recording.design_hash}, the workload's {workload.model.design_hash}"
+            )
         batch, length = recording.valid_mask.shape
         if length != workload.sequence_length:
-            raise ValueError(f"the recording has sequence length {length}, "
-                             f"the workload {workload.sequence_length}")
+            raise ValueError(
+                f"the recording has sequence length {length}, "
+                f"the workload {workload.sequence_length}"
+            )
         if workload.batch_size != batch:
-            raise ValueError(f"the recording has {batch} sequences; make the workload with "
-                             f"batch_size={batch}, not {workload.batch_size}")
+            raise ValueError(
+                f"the recording has {batch} sequences; make the workload with "
+                f"batch_size={batch}, not {workload.batch_size}"
+            )
         self.recording = recording
         self._products = {(one.layer, one.operation): one for one in recording.products}
         self._rows = {(one.layer, one.operation): one for one in recording.rows}
@@ -111,8 +120,13 @@ class RecordedMasks:
     def lane_jobs(self, plan: Plan, segment: tuple[int, int]) -> LaneJobs:
         """Return every lane job of one segment."""
         design = plan.design
-        key = (plan.task.label, segment, tuple(plan.tiles.values()), design.pre_sparsity,
-               design.mac_lane)
+        key = (
+            plan.task.label,
+            segment,
+            tuple(plan.tiles.values()),
+            design.pre_sparsity,
+            design.mac_lane,
+        )
         if key not in self._jobs:
             self._jobs[key] = _lane_jobs(plan, self.product(plan.task.operation), segment)
         return self._jobs[key]
@@ -127,7 +141,7 @@ class RecordedMasks:
         return int(self.lane_jobs(plan, block.k).pairs[tile_range(plan, block)].sum())
 
 
-def _find(recorded: dict[tuple[int | None, str], object], operation: Operation) -> object:
+def _find(recorded: Mapping[tuple[int | None, str], Recorded], operation: Operation) -> Recorded:
     try:
         return recorded[operation.layer, operation.name]
     except KeyError:
@@ -157,8 +171,10 @@ def window_counts(left: Ints, right: Ints, window: int) -> Ints:
     """
     # Counts up to a window's 256 positions are exact in float32.
     rows, columns = (left != 0).astype(np.float32), (right != 0).astype(np.float32)
-    counts = [rows[:, start:start + window] @ columns[start:start + window]
-              for start in range(0, left.shape[1], window)]
+    counts = [
+        rows[:, start : start + window] @ columns[start : start + window]
+        for start in range(0, left.shape[1], window)
+    ]
     return np.stack(counts, axis=-1).astype(np.int64)
 
 
@@ -171,14 +187,21 @@ def _lane_jobs(plan: Plan, product: RecordedProduct, segment: tuple[int, int]) -
     for b in range(extents["b"]):
         right = product.right if plan.task.operation.has_weight else product.right[b]
         counts = window_counts(product.left[b, :, part], right[part], design.window)
-        for total, each in ((periods, pre_sparsity.periods(design.pre_sparsity, counts)),
-                            (pairs, counts.sum(axis=-1))):
+        for total, each in (
+            (periods, pre_sparsity.periods(design.pre_sparsity, counts)),
+            (pairs, counts.sum(axis=-1)),
+        ):
             rows = np.add.reduceat(each, starts["i"], axis=0)
             total[b // tiles["b"]] += np.add.reduceat(rows, starts["j"], axis=1)
     sizes = [np.minimum(tiles[letter], extents[letter] - starts[letter]) for letter in "bij"]
     dots = sizes[0][:, None, None] * sizes[1][:, None] * sizes[2]
     cycles = periods + pre_sparsity.latency(design.pre_sparsity) + mac_lane.latency(design.mac_lane)
     if segment[1] == extents["k"]:
-        cycles = cycles + dynatran.latency(design.dynatran) + post_sparsity.latency(
-            design.post_sparsity) + (dots - 1) % design.macs_per_lane + 1
+        cycles = (
+            cycles
+            + dynatran.latency(design.dynatran)
+            + post_sparsity.latency(design.post_sparsity)
+            + (dots - 1) % design.macs_per_lane
+            + 1
+        )
     return LaneJobs(periods, pairs, cycles)

@@ -1,4 +1,4 @@
-"""Where tensors live, decided before the program runs, for whole populations (docs/machine.md, section 5)."""
+"""Where tensors live, decided before the program runs, for whole populations."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def weight_bits(task: Task, designs: DesignBatch) -> tuple[Ints, Ints]:
     return values + operation.outer * (designs.accumulator_bits - 1), none + elements
 
 
-def place(workload: Workload, designs: DesignBatch, tilings: list[Tiling | None]) -> list[Residency]:
+def place(
+    workload: Workload, designs: DesignBatch, tilings: list[Tiling | None]
+) -> list[Residency]:
     """Decide for each task where its tensors live.
 
     Parameters
@@ -72,7 +74,8 @@ def place(workload: Workload, designs: DesignBatch, tilings: list[Tiling | None]
         values, masks = weight_bits(task, designs)
         if operation.kind == "product":
             prefetched = (2 * values <= designs.weight_buffer_kib * 8192) & (
-                4 * masks <= designs.mask_buffer_kib * 8192)
+                4 * masks <= designs.mask_buffer_kib * 8192
+            )
         else:
             prefetched = ~nothing
         write = nothing

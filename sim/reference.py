@@ -1,12 +1,12 @@
-"""The slow walk over the steps of one design, in density mode and in mask mode (docs/machine.md)."""
+"""The slow walk over the steps of one design, in density mode and in mask mode."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 from hwgen.design import AcceleratorDesign
 from hwgen.units.dynatran import cost as dynatran
@@ -27,7 +27,7 @@ class Values(Protocol):
         """Bits of the non-zeros of a part of an operand or of the result."""
 
     def lane_periods(self, plan: Plan, block: Block) -> tuple[float, float]:
-        """Cycles of the wave's slowest lane after the last segment or before, and all lanes' busy ones."""
+        """Cycles of the wave's slowest lane, and the busy cycles of all its lanes."""
 
     def pairs(self, plan: Plan, block: Block) -> float:
         """Effectual pairs of a wave."""
@@ -66,9 +66,9 @@ class Walk:
     """
 
     latency_cycles: float = 0
-    operation_cycles: Counter[str] = field(default_factory=Counter)
-    stalls: Counter[str] = field(default_factory=Counter)
-    work: Counter[str] = field(default_factory=Counter)
+    operation_cycles: dict[str, Any] = field(default_factory=lambda: defaultdict(int))
+    stalls: dict[str, Any] = field(default_factory=lambda: defaultdict(int))
+    work: dict[str, Any] = field(default_factory=lambda: defaultdict(int))
     bits: Counter[str] = field(default_factory=Counter)
     blocks: Counter[str] = field(default_factory=Counter)
     steps: list[StepTime] = field(default_factory=list)
@@ -85,16 +85,19 @@ class DeclaredDensities:
         """⌈density · elements · bits⌉."""
         task = plan.task
         if operand == "result":
-            elements = block.size("bij") * (1 if task.operation.kind in ("product", "tanh")
-                                            else block.size("k"))
-            return compressed_bits(task.write_density, elements, plan.design.bits)
+            elements = block.size("bij") * (
+                1 if task.operation.kind in ("product", "tanh") else block.size("k")
+            )
+            return int(compressed_bits(task.write_density, elements, plan.design.bits))
         if operand == "left":
-            return compressed_bits(task.read_densities[0], block.size("bik"), plan.design.bits)
+            return int(compressed_bits(task.read_densities[0], block.size("bik"), plan.design.bits))
         if operand == "right":
             letters = "kj" if task.operation.has_weight else "bkj"
-            return compressed_bits(task.right_density, block.size(letters), plan.design.bits)
+            return int(compressed_bits(task.right_density, block.size(letters), plan.design.bits))
         elements = block.size("i") * (1 if task.operation.kind == "tanh" else block.size("k"))
-        return compressed_bits(task.read_densities[int(operand[-1])], elements, plan.design.bits)
+        return int(
+            compressed_bits(task.read_densities[int(operand[-1])], elements, plan.design.bits)
+        )
 
     def _densities(self, plan: Plan) -> tuple[float, float]:
         return plan.task.read_densities[0], plan.task.right_density
@@ -102,11 +105,15 @@ class DeclaredDensities:
     def lane_periods(self, plan: Plan, block: Block) -> tuple[float, float]:
         """Expected time of the slowest of the largest tiles, and expected busy cycles of all."""
         spec, length = plan.design.pre_sparsity, block.size("k")
-        values, probabilities = pre_sparsity.cycles_distribution(spec, length, *self._densities(plan))
+        values, probabilities = pre_sparsity.cycles_distribution(
+            spec, length, *self._densities(plan)
+        )
         dots, lanes = largest_tiles(plan, block)
         key = (spec.macs, spec.window, spec.fifo_depth, length, *self._densities(plan), dots, lanes)
         if key not in self._maxima:
-            self._maxima[key] = float(pre_sparsity.expected_maximum(values, probabilities, dots, lanes))
+            self._maxima[key] = float(
+                pre_sparsity.expected_maximum(values, probabilities, dots, lanes)
+            )
         tail = _after_last_period(plan, block, dots)
         busy = block.size("bij") * float(pre_sparsity.mean(values, probabilities))
         return self._maxima[key] + tail, busy
@@ -133,12 +140,19 @@ def _after_last_period(plan: Plan, block: Block, dots: int) -> int:
     cycles = pre_sparsity.latency(design.pre_sparsity) + mac_lane.latency(design.mac_lane)
     if block.k[1] == plan.extents["k"]:
         tail = (dots - 1) % design.macs_per_lane + 1
-        cycles += dynatran.latency(design.dynatran) + tail + post_sparsity.latency(design.post_sparsity)
+        cycles += (
+            dynatran.latency(design.dynatran) + tail + post_sparsity.latency(design.post_sparsity)
+        )
     return int(cycles)
 
 
-def walk(design: AcceleratorDesign, workload: Workload, values: Values | None = None,
-         block_bits: int = 512, keep_steps: bool = False) -> Walk:
+def walk(
+    design: AcceleratorDesign,
+    workload: Workload,
+    values: Values | None = None,
+    block_bits: int = 512,
+    keep_steps: bool = False,
+) -> Walk:
     """Walk all steps of a design.
 
     Parameters
@@ -158,7 +172,9 @@ def walk(design: AcceleratorDesign, workload: Workload, values: Values | None = 
         for step in plan.steps():
             engines = _compute(result, plan, step, values)
             flows = _flows(plan, step, values, workload)
-            _count(result, design, plan.task.label, step.number, engines, flows, block_bits, keep_steps)
+            _count(
+                result, design, plan.task.label, step.number, engines, flows, block_bits, keep_steps
+            )
     return result
 
 
@@ -193,7 +209,9 @@ def _compute_rows(result: Walk, plan: Plan, block: Block) -> dict[str, float]:
     rows_of_pe = math.ceil(rows / design.pes)
     pieces = rows_of_pe * math.ceil(stored / design.tile_y)
     elements = math.ceil(pieces / design.lanes_per_pe) * design.tile_y
-    cycles = dynatran.latency(design.dynatran) + post_sparsity.cycles(design.post_sparsity, elements)
+    cycles = dynatran.latency(design.dynatran) + post_sparsity.cycles(
+        design.post_sparsity, elements
+    )
     if kind == "add_norm":
         cycles += residual_add.latency(design.residual_add)
         cycles += layer_norm.cycles(design.layer_norm, width)
@@ -224,12 +242,15 @@ def _flows(plan: Plan, step: Step, values: Values, workload: Workload) -> Counte
         masks = block.size("bij")
         if plan.task.operation.kind in ("softmax", "add_norm"):
             masks *= block.size("k")
-        _activation(flows, "write", step.write.resident, values.value_bits(plan, "result", block), masks)
+        _activation(
+            flows, "write", step.write.resident, values.value_bits(plan, "result", block), masks
+        )
     return flows
 
 
-def _dispatch(flows: Counter[str], plan: Plan, transfer: Transfer, values: Values,
-              workload: Workload) -> None:
+def _dispatch(
+    flows: Counter[str], plan: Plan, transfer: Transfer, values: Values, workload: Workload
+) -> None:
     block, design, operation = transfer.block, plan.design, plan.task.operation
     if transfer.operand == "right" and operation.has_weight:
         bits, masks = values.value_bits(plan, "right", block), block.size("kj")
@@ -251,7 +272,9 @@ def _dispatch(flows: Counter[str], plan: Plan, transfer: Transfer, values: Value
             flows["memory_read"] += distinct * block.size("k") * design.bits
             return
         masks = rows * (1 if operation.kind == "tanh" else block.size("k"))
-    _activation(flows, "read", transfer.resident, values.value_bits(plan, transfer.operand, block), masks)
+    _activation(
+        flows, "read", transfer.resident, values.value_bits(plan, transfer.operand, block), masks
+    )
 
 
 def _activation(flows: Counter[str], way: str, resident: bool, bits: int, masks: int) -> None:
@@ -266,22 +289,36 @@ def _port(bits: int, rate: Fraction) -> int:
     return math.ceil(bits / rate)
 
 
-def _count(result: Walk, design: AcceleratorDesign, operation: str, number: int,
-           engines: dict[str, float], flows: Counter[str], block_bits: int, keep: bool) -> None:
+def _count(
+    result: Walk,
+    design: AcceleratorDesign,
+    operation: str,
+    number: int,
+    engines: dict[str, float],
+    flows: Counter[str],
+    block_bits: int,
+    keep: bool,
+) -> None:
     """Add one step."""
     rate = design.buffer_bits_per_cycle
     memory = flows["memory_read"] + flows["memory_write"]
     cycles = {
         **engines,
-        "activation_buffer": max(_port(flows["activation_read"], rate),
-                                 _port(flows["activation_write"], rate))
+        "activation_buffer": max(
+            _port(flows["activation_read"], rate), _port(flows["activation_write"], rate)
+        )
         + _port(flows["activation_fill"], rate),
         "weight_buffer": _port(flows["weight_read"], rate),
         "mask_buffer": max(_port(flows["mask_read"], rate), _port(flows["mask_write"], rate)),
-        "main_memory": (design.memory.latency_cycles + _port(memory, design.memory_bits_per_cycle)
-                        if memory else 0),
+        "main_memory": (
+            design.memory.latency_cycles + _port(memory, design.memory_bits_per_cycle)
+            if memory
+            else 0
+        ),
     }
-    constant = 2 * (math.ceil(math.log2(design.pes)) + math.ceil(math.log2(design.lanes_per_pe))) + 2
+    constant = (
+        2 * (math.ceil(math.log2(design.pes)) + math.ceil(math.log2(design.lanes_per_pe))) + 2
+    )
     slowest = max(cycles, key=lambda name: cycles[name])
     total = cycles[slowest] + constant
     result.latency_cycles += total
@@ -292,14 +329,16 @@ def _count(result: Walk, design: AcceleratorDesign, operation: str, number: int,
         result.work[f"busy.{name}"] += busy
     for flow, bits in flows.items():
         result.bits[flow] += bits
-    accesses = {"activation_read": flows["activation_read"] + flows["activation_fill"],
-                "activation_write": flows["activation_write"], "weight_read": flows["weight_read"],
-                "mask_read": flows["mask_read"], "mask_write": flows["mask_write"],
-                "main_memory": memory}
+    accesses = {
+        "activation_read": flows["activation_read"] + flows["activation_fill"],
+        "activation_write": flows["activation_write"],
+        "weight_read": flows["weight_read"],
+        "mask_read": flows["mask_read"],
+        "mask_write": flows["mask_write"],
+        "main_memory": memory,
+    }
     for port, bits in accesses.items():
         result.blocks[port] += math.ceil(bits / block_bits)
     if keep:
         working = {name: busy for name, busy in cycles.items() if busy}
         result.steps.append(StepTime(operation, number, working, total))
-
-

@@ -36,8 +36,11 @@ def energy_pj(result: Walk, design: AcceleratorDesign, technology: Technology) -
         "pre_sparsity": (lanes, block["pre_sparsity"], work["lane_cycles"]),
         "fifo": (lanes, block["fifo"], work["lane_cycles"]),
         "post_sparsity": (lanes, block["post_sparsity"], results + work["row_elements"]),
-        "stochastic_rounding": (rounding, block["stochastic_rounding"],
-                                results if design.stochastic_rounding else 0),
+        "stochastic_rounding": (
+            rounding,
+            block["stochastic_rounding"],
+            results if design.stochastic_rounding else 0,
+        ),
         "softmax": (modules, softmax, work["softmax_elements"] / wide),
         "layer_norm": (design.pes, layer_norm, work["layer_norm_elements"] / wide),
         "dataflow": (design.pes, block["dataflow"], work["dataflow_cycles"]),
@@ -47,19 +50,23 @@ def energy_pj(result: Walk, design: AcceleratorDesign, technology: Technology) -
     for name, (instances, figures, busy) in rows.items():
         energy[f"{name}_dynamic"] = figures["dynamic_mw"] / gigahertz * busy
         energy[f"{name}_leakage"] = instances * figures["leakage_mw"] * run_ns
-    ports = {"activation": ("activation_read", "activation_write"),
-             "weight": ("weight_read", "weight_load"),
-             "mask": ("mask_read", "mask_write", "mask_load")}
+    ports = {
+        "activation": ("activation_read", "activation_write"),
+        "weight": ("weight_read", "weight_load"),
+        "mask": ("mask_read", "mask_write", "mask_load"),
+    }
     for name, listed in ports.items():
         megabytes = getattr(design, f"{name}_buffer_kib") / 1024
         figures = table["buffer"][name]
         accesses = sum(blocks[port] for port in listed)
-        energy[f"{name}_buffer_access"] = (1000 * figures["block_nj_per_sqrt_mb"] * math.sqrt(megabytes)
-                                           * accesses)
+        energy[f"{name}_buffer_access"] = (
+            1000 * figures["block_nj_per_sqrt_mb"] * math.sqrt(megabytes) * accesses
+        )
         energy[f"{name}_buffer_leakage"] = megabytes * figures["leakage_mw_per_mb"] * run_ns
     memory = design.memory
     access_nj = table["main_memory_block_nj"][memory.type][
-        f"{memory.banks}/{memory.ranks}/{memory.channels}"]
+        f"{memory.banks}/{memory.ranks}/{memory.channels}"
+    ]
     energy["main_memory_access"] = 1000 * access_nj * blocks["main_memory"]
     energy["main_memory_background"] = (memory.background_power_mw or 0.0) * run_ns
     return energy

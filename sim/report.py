@@ -57,8 +57,10 @@ class AreaReport:
         return NOT_PRICED
 
 
-def area(designs: DesignBatch | Sequence[AcceleratorDesign | Mapping[str, Any] | str | Path],
-         technology: Technology | str = "acceltran-14nm") -> AreaReport:
+def area(
+    designs: DesignBatch | Sequence[AcceleratorDesign | Mapping[str, Any] | str | Path],
+    technology: Technology | str = "acceltran-14nm",
+) -> AreaReport:
     """Area of each of many designs.
 
     Raises
@@ -100,7 +102,7 @@ class Report:
     @property
     def batch_size(self) -> NDArray[np.int64]:
         """Sequences of a batch."""
-        return self.workload.batch(self.designs)
+        return np.asarray(self.workload.batch(self.designs))
 
     @property
     def latency_cycles_per_sequence(self) -> Floats:
@@ -115,7 +117,7 @@ class Report:
     @property
     def latency_seconds(self) -> Floats:
         """Time of one batch at the design's clock."""
-        return self.latency_cycles / (self.designs.clock_mhz * 1e6)
+        return np.asarray(self.latency_cycles / (self.designs.clock_mhz * 1e6))
 
     @property
     def power_mw(self) -> Floats:
@@ -132,7 +134,8 @@ class Report:
 
         Parameters
         ----------
-        quantity : "latency" (cycles; a component is what a step waited for), "energy" (pJ) or "area" (µm²)
+        quantity : "latency" (cycles; a component is what a step waited for), "energy" (pJ) or
+            "area" (µm²)
         by : "component" or "operation"; area by component only
 
         Returns
@@ -196,22 +199,35 @@ class Report:
     @property
     def sources(self) -> dict[str, str]:
         """The constant behind each component of the energy."""
-        return {name: f"{self.technology.name}: {constant_of(name)}" for name in self.breakdown("energy")}
+        return {
+            name: f"{self.technology.name}: {constant_of(name)}"
+            for name in self.breakdown("energy")
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types, inputs included; units are in the names."""
+
         def lists(table: Details) -> dict[str, list[float]]:
             return {name: values.tolist() for name, values in table.items()}
 
-        totals = ("latency_cycles", "latency_cycles_per_sequence", "latency_seconds", "energy_pj",
-                  "energy_pj_per_sequence", "area_um2", "power_mw")
+        totals = (
+            "latency_cycles",
+            "latency_cycles_per_sequence",
+            "latency_seconds",
+            "energy_pj",
+            "energy_pj_per_sequence",
+            "area_um2",
+            "power_mw",
+        )
         return {
             "version": _version(),
             "technology": self.technology.name,
             "technology_source": self.technology.source,
             "technology_notes": list(self.technology.notes),
-            "designs": [self.designs.design(index).model_dump(mode="json")
-                        for index in range(len(self.designs))],
+            "designs": [
+                self.designs.design(index).model_dump(mode="json")
+                for index in range(len(self.designs))
+            ],
             "workload": self.workload.to_dict(),
             "batch_size": self.batch_size.tolist(),
             **{name: getattr(self, name).tolist() for name in totals},

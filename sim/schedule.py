@@ -1,4 +1,4 @@
-"""The steps of one design running one workload, as plain data (docs/machine.md, sections 2 to 5)."""
+"""The steps of one design running one workload, as plain data."""
 
 from __future__ import annotations
 
@@ -97,8 +97,12 @@ class Plan:
     @property
     def tiles(self) -> dict[str, int]:
         """Extents of a tile; along k, of a segment."""
-        return {"b": self.design.tile_b, "i": self.design.tile_x, "j": self.design.tile_y,
-                "k": self.design.k_segment}
+        return {
+            "b": self.design.tile_b,
+            "i": self.design.tile_x,
+            "j": self.design.tile_y,
+            "k": self.design.k_segment,
+        }
 
     @property
     def unroll(self) -> dict[str, int]:
@@ -116,8 +120,10 @@ class Plan:
         """Blocks along each dimension."""
         if self.task.operation.kind != "product":
             return {"b": 1, "i": math.ceil(self.extents["i"] / self.rows_per_wave), "j": 1, "k": 1}
-        return {letter: math.ceil(math.ceil(self.extents[letter] / self.tiles[letter]) / unroll)
-                for letter, unroll in self.unroll.items()}
+        return {
+            letter: math.ceil(math.ceil(self.extents[letter] / self.tiles[letter]) / unroll)
+            for letter, unroll in self.unroll.items()
+        }
 
     @property
     def rows_per_wave(self) -> int:
@@ -134,7 +140,7 @@ class Plan:
     def spills(self) -> bool:
         """Whether partial sums leave the lanes."""
         order = self.design.loop_order
-        inside = math.prod(self.trips[letter] for letter in order[order.index("k") + 1:])
+        inside = math.prod(self.trips[letter] for letter in order[order.index("k") + 1 :])
         return self.trips["k"] > 1 and inside >= 3
 
     @property
@@ -143,9 +149,12 @@ class Plan:
         if not self.spills:
             return 0
         order = self.design.loop_order
-        sizes = [self.extents[letter] if order.index(letter) > order.index("k")
-                 else min(self.extents[letter], self.unroll[letter] * self.tiles[letter])
-                 for letter in "bij"]
+        sizes = [
+            self.extents[letter]
+            if order.index(letter) > order.index("k")
+            else min(self.extents[letter], self.unroll[letter] * self.tiles[letter])
+            for letter in "bij"
+        ]
         return math.prod(sizes)
 
     def blocks(self) -> Iterator[Block]:
@@ -170,21 +179,31 @@ class Plan:
         before: Block | None = None
         now: Block | None = None
         for number, following in enumerate(itertools.chain(self.blocks(), (None, None)), start=-1):
-            yield Step(number, now, self._dispatch(now, following), self._fill(following),
-                       self._write(before), share)
+            yield Step(
+                number,
+                now,
+                self._dispatch(now, following),
+                self._fill(following),
+                self._write(before),
+                share,
+            )
             before, now = now, following
 
     def _dispatch(self, now: Block | None, following: Block | None) -> tuple[Transfer, ...]:
         if following is None:
             return ()
         if self.task.operation.kind != "product":
-            return tuple(Transfer(f"read_{index}", following, resident)
-                         for index, resident in enumerate(self.reads_resident))
+            return tuple(
+                Transfer(f"read_{index}", following, resident)
+                for index, resident in enumerate(self.reads_resident)
+            )
         right = "kj" if self.task.operation.has_weight else "bkj"
         lives = self.prefetched if self.task.operation.has_weight else self.reads_resident[1]
         made = []
-        for operand, letters, resident in (("left", "bik", self.reads_resident[0]),
-                                           ("right", right, lives)):
+        for operand, letters, resident in (
+            ("left", "bik", self.reads_resident[0]),
+            ("right", right, lives),
+        ):
             if now is None or any(getattr(now, one) != getattr(following, one) for one in letters):
                 made.append(Transfer(operand, following, resident))
         return tuple(made)
@@ -235,8 +254,11 @@ def schedule(design: AcceleratorDesign, workload: Workload) -> Program:
         elements = operation.elements(batch, workload.sequence_length)
         read_again = workload.last_read.get(operation.writes) is not None
         lives = read_again and homes.place(
-            operation.writes, compressed_bits(task.write_density, elements, design.bits), elements)
-        load = sum(weights[index + 1][:2]) if index + 1 < len(weights) and weights[index + 1][2] else 0
+            operation.writes, compressed_bits(task.write_density, elements, design.bits), elements
+        )
+        load = (
+            sum(weights[index + 1][:2]) if index + 1 < len(weights) and weights[index + 1][2] else 0
+        )
         plan = Plan(design, task, extents, reads, lives, False, *weights[index], load)
         if operation.kind == "product" and plan.spills:
             fits = plan.open_sums * design.accumulator_bits <= homes.free_values
@@ -292,6 +314,8 @@ def _weights(design: AcceleratorDesign, task: Task) -> tuple[int, int, bool]:
     elements = operation.inner * operation.outer
     values = compressed_bits(task.weight_density, elements, design.bits)
     values += operation.outer * (design.accumulator_bits - 1)
-    fits = (values <= design.weight_buffer_kib * 1024 * 8 / 2
-            and elements <= design.mask_buffer_kib * 1024 * 8 / 4)
+    fits = (
+        values <= design.weight_buffer_kib * 1024 * 8 / 2
+        and elements <= design.mask_buffer_kib * 1024 * 8 / 4
+    )
     return values, elements, fits

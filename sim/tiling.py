@@ -1,4 +1,4 @@
-"""Cutting products into tiles, blocks and trips, for whole populations (docs/machine.md, section 3)."""
+"""Cutting products into tiles, blocks and trips, for whole populations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hwgen.design import LOOP_ORDERS, DesignBatch
 
 Ints = NDArray[np.int64]
 
-B, I, J, K = range(4)
+DIM_B, DIM_I, DIM_J, DIM_K = range(4)
 """Indices of a product's dimensions."""
 
 _DIMENSIONS = np.array([["bijk".index(letter) for letter in order] for order in LOOP_ORDERS]).T
@@ -47,19 +47,21 @@ class Tiling:
     @property
     def waves(self) -> Ints:
         """Waves of the product, shape (designs,)."""
-        return np.prod(self.trips, axis=0)
+        return np.asarray(np.prod(self.trips, axis=0))
 
     @property
     def spills(self) -> NDArray[np.bool_]:
         """Whether partial sums leave the lanes, shape (designs,)."""
-        return (self.waves_inside >= 3) & (self.trips[K] > 1)
+        return np.asarray((self.waves_inside >= 3) & (self.trips[DIM_K] > 1))
 
     @property
     def open_sums(self) -> Ints:
         """Partial sums that are open at once where they spill, shape (designs,)."""
-        inside = self.position[:K] > self.position[K]
-        sizes = np.where(inside, self.extents[:K], np.minimum(self.block[:K], self.extents[:K]))
-        return np.prod(sizes, axis=0) * self.spills
+        inside = self.position[:DIM_K] > self.position[DIM_K]
+        sizes = np.where(
+            inside, self.extents[:DIM_K], np.minimum(self.block[:DIM_K], self.extents[:DIM_K])
+        )
+        return np.asarray(np.prod(sizes, axis=0) * self.spills)
 
 
 def loop_dimensions(designs: DesignBatch) -> Ints:
@@ -71,7 +73,9 @@ def loop_dimensions(designs: DesignBatch) -> Ints:
 def tile_product(designs: DesignBatch, order: Ints, extents: tuple[Ints | int, ...]) -> Tiling:
     """Cut a product of extents (B, I, J, K), each a number or shape (designs,)."""
     count = len(designs)
-    shape = np.stack([np.broadcast_to(np.asarray(extent, dtype=np.int64), count) for extent in extents])
+    shape = np.stack(
+        [np.broadcast_to(np.asarray(extent, dtype=np.int64), count) for extent in extents]
+    )
     tile = np.stack([designs.tile_b, designs.tile_x, designs.tile_y, designs.k_segment])
     tiles = -(-shape // tile)
     unroll = np.ones_like(tiles)
@@ -79,11 +83,11 @@ def tile_product(designs: DesignBatch, order: Ints, extents: tuple[Ints | int, .
     budget = designs.lanes.copy()
     for loop in (3, 2, 1, 0):
         dimension = order[loop]
-        taken = np.where(dimension == K, 1, np.minimum(tiles[dimension, column], budget))
+        taken = np.where(dimension == DIM_K, 1, np.minimum(tiles[dimension, column], budget))
         unroll[dimension, column] = taken
         budget //= taken
     block = unroll * tile
     trips = -(-tiles // unroll)
     position = np.argsort(order, axis=0)
-    inside = np.prod(np.where(position > position[K], trips, 1), axis=0)
+    inside = np.prod(np.where(position > position[DIM_K], trips, 1), axis=0)
     return Tiling(shape, tile, block, shape - (trips - 1) * block, trips, order, position, inside)

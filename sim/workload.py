@@ -58,10 +58,10 @@ class Workload:
     ----------
     model : a TransformerDesign, or what its `load` takes
     sequence_length : positions of each sequence, padding included
-    densities : shares of non-zeros. One number holds for every operand of every product and every stored tensor.
-        A mapping by role has INPUT, WEIGHT, LEFT and RIGHT, and may have OUTPUT for what no product reads
-        (scores, addends, logits; by default INPUT's). A SparsityTrace gives each operation its own.
-        Biases, embeddings and partial sums are dense.
+    densities : shares of non-zeros. One number holds for every operand of every product and every
+        stored tensor. A mapping by role has INPUT, WEIGHT, LEFT and RIGHT, and may have OUTPUT for
+        what no product reads (scores, addends, logits; by default INPUT's). A SparsityTrace gives
+        each operation its own. Biases, embeddings and partial sums are dense.
     batch_size : sequences that run at once, by default each design's
     mode : "inference"
 
@@ -82,13 +82,16 @@ class Workload:
     def __post_init__(self) -> None:
         """Load the model and give every operation its densities."""
         if self.mode != "inference":
-            raise ValueError(f'mode must be "inference", not {self.mode!r}; '
-                             "other modes are not modelled yet")
+            raise ValueError(
+                f'mode must be "inference", not {self.mode!r}; other modes are not modelled yet'
+            )
         object.__setattr__(self, "model", TransformerDesign.load(self.model))
         _check_count("sequence_length", self.sequence_length)
         if self.sequence_length > self.model.max_positions:
-            raise ValueError(f"sequence_length must be at most the model's max_positions = "
-                             f"{self.model.max_positions}, not {self.sequence_length}")
+            raise ValueError(
+                f"sequence_length must be at most the model's max_positions = "
+                f"{self.model.max_positions}, not {self.sequence_length}"
+            )
         if self.batch_size is not None:
             _check_count("batch_size", self.batch_size)
         listed = operations(self.model)
@@ -99,13 +102,17 @@ class Workload:
     def last_read(self) -> dict[str, int]:
         """Index of the last task that reads each tensor that a task writes."""
         written = {task.operation.writes for task in self.tasks}
-        return {name: index for index, task in enumerate(self.tasks)
-                for name in task.operation.reads if name in written}
+        return {
+            name: index
+            for index, task in enumerate(self.tasks)
+            for name in task.operation.reads
+            if name in written
+        }
 
     def batch(self, designs: DesignBatch) -> np.ndarray:
         """Sequences that each design runs at once."""
         if self.batch_size is None:
-            return designs.batch_size
+            return np.asarray(designs.batch_size)
         return np.full(len(designs), self.batch_size)
 
     def check(self, designs: DesignBatch) -> None:
@@ -119,22 +126,31 @@ class Workload:
         """
         other = np.flatnonzero(designs.nonlinearity != self.model.activation)
         if other.size:
-            raise ValueError(f"nonlinearity of a design must be the model's activation, "
-                             f"{self.model.activation!r}, not {str(designs.nonlinearity[other[0]])!r} "
-                             f"(design {other[0]} of {len(designs)})")
-        longest = {"max_sequence_length": (self.sequence_length, "softmax rows of"),
-                   "k_max": (self.longest_dot_product, "dot products or rows of")}
+            raise ValueError(
+                f"nonlinearity of a design must be the model's activation, "
+                f"{self.model.activation!r}, not {str(designs.nonlinearity[other[0]])!r} "
+                f"(design {other[0]} of {len(designs)})"
+            )
+        longest = {
+            "max_sequence_length": (self.sequence_length, "softmax rows of"),
+            "k_max": (self.longest_dot_product, "dot products or rows of"),
+        }
         for name, (length, what) in longest.items():
             short = np.flatnonzero(getattr(designs, name) < length)
             if short.size:
-                raise ValueError(f"{name} must be at least {length} for {what} {length} elements, not "
-                                 f"{getattr(designs, name)[short[0]]} (design {short[0]} of {len(designs)})")
+                raise ValueError(
+                    f"{name} must be at least {length} for {what} {length} elements, not "
+                    f"{getattr(designs, name)[short[0]]} (design {short[0]} of {len(designs)})"
+                )
 
     @property
     def longest_dot_product(self) -> int:
         """Longest dot product or normalised row of the model."""
-        return max(self.sequence_length if task.operation.inner == "sequence" else task.operation.inner
-                   for task in self.tasks if task.operation.kind != "softmax")
+        return max(
+            self.sequence_length if task.operation.inner == "sequence" else task.operation.inner
+            for task in self.tasks
+            if task.operation.kind != "softmax"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the workload as JSON types, each operation's densities included."""
@@ -144,17 +160,23 @@ class Workload:
             "sequence_length": self.sequence_length,
             "batch_size": self.batch_size,
             "mode": self.mode,
-            "densities": {task.label: {
-                "reads": list(task.read_densities),
-                "weight": task.weight_density if task.operation.has_weight else None,
-                "write": task.write_density} for task in self.tasks},
+            "densities": {
+                task.label: {
+                    "reads": list(task.read_densities),
+                    "weight": task.weight_density if task.operation.has_weight else None,
+                    "write": task.write_density,
+                }
+                for task in self.tasks
+            },
         }
 
 
 def compressed_bits(density: float, elements: Any, bits: Any) -> Any:
     """Bits of the non-zeros of elements, ⌈density · elements · bits⌉, for integers or arrays."""
     product = density * (elements * bits)
-    return np.ceil(product).astype(np.int64) if isinstance(product, np.ndarray) else math.ceil(product)
+    return (
+        np.ceil(product).astype(np.int64) if isinstance(product, np.ndarray) else math.ceil(product)
+    )
 
 
 def _check_count(name: str, value: Any) -> None:
@@ -171,13 +193,16 @@ def _density(name: str, value: Any) -> float:
 
 
 def _task(operation: Operation, find: Any) -> Task:
-    return Task(operation, tuple(find(operation, index) for index in range(len(operation.reads))),
-                find(operation, "WEIGHT") if operation.has_weight else math.nan,
-                find(operation, "OUTPUT"))
+    return Task(
+        operation,
+        tuple(find(operation, index) for index in range(len(operation.reads))),
+        find(operation, "WEIGHT") if operation.has_weight else math.nan,
+        find(operation, "OUTPUT"),
+    )
 
 
 def _finder(densities: Any, listed: list[Operation], model: TransformerDesign, length: int) -> Any:
-    """Make the function of (operation, index of a read | "WEIGHT" | "OUTPUT") that gives densities."""
+    """Make the function of an operation and the index of a read, "WEIGHT" or "OUTPUT"."""
     if isinstance(densities, SparsityTrace):
         return _from_trace(densities, listed, model, length)
     if not isinstance(densities, Mapping):
@@ -204,7 +229,9 @@ def _by_role(densities: Mapping[str, float], listed: list[Operation]) -> Any:
             raise ValueError(f"unknown role {key!r} in densities; known: {', '.join(known)}")
     for role in known[:-1]:
         if role not in densities:
-            raise ValueError(f"densities must give role {role}; got {', '.join(densities) or 'none'}")
+            raise ValueError(
+                f"densities must give role {role}; got {', '.join(densities) or 'none'}"
+            )
     values = {role: _density(role, value) for role, value in densities.items()}
     values.setdefault("OUTPUT", values["INPUT"])
     stored = _stored_roles(listed)
@@ -218,14 +245,20 @@ def _by_role(densities: Mapping[str, float], listed: list[Operation]) -> Any:
     return find
 
 
-def _from_trace(trace: SparsityTrace, listed: list[Operation], model: TransformerDesign,
-                length: int) -> Any:
+def _from_trace(
+    trace: SparsityTrace, listed: list[Operation], model: TransformerDesign, length: int
+) -> Any:
     if trace.design_hash != model.design_hash:
-        raise ValueError(f"the trace is of another model: its design_hash is {trace.design_hash}, "
-                         f"the workload's {model.design_hash}")
+        raise ValueError(
+            f"the trace is of another model: its design_hash is {trace.design_hash}, "
+            f"the workload's {model.design_hash}"
+        )
     if trace.sequence_length != length:
-        warnings.warn(f"the trace was recorded at sequence length {trace.sequence_length}, "
-                      f"the workload has {length}; densities may differ", stacklevel=4)
+        warnings.warn(
+            f"the trace was recorded at sequence length {trace.sequence_length}, "
+            f"the workload has {length}; densities may differ",
+            stacklevel=4,
+        )
     producers = {operation.writes: operation for operation in listed}
 
     def look(operation: Operation, role: GemmRole) -> float:

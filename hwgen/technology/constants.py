@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from hwgen.design import DesignBatch
+from hwgen.fixed_point import Array
 
 LANE_BLOCKS = ("lane", "pre_sparsity", "fifo", "post_sparsity")
 """Blocks that every lane has."""
@@ -23,9 +24,19 @@ PE_BLOCKS = ("dataflow", "dma", "layer_norm")
 BUFFERS = ("activation", "weight", "mask")
 """The accelerator's buffers."""
 
-NOT_PRICED = ("dynatran", "residual_add", "operand_registers", "accumulator_memory", "result_memory",
-              "softmax_row_memory", "layer_norm_row_memory", "dispatch_tree", "barrier_tree",
-              "controller", "main_memory_controller")
+NOT_PRICED = (
+    "dynatran",
+    "residual_add",
+    "operand_registers",
+    "accumulator_memory",
+    "result_memory",
+    "softmax_row_memory",
+    "layer_norm_row_memory",
+    "dispatch_tree",
+    "barrier_tree",
+    "controller",
+    "main_memory_controller",
+)
 """Blocks of the machine that acceltran-14nm has no figures for."""
 
 
@@ -86,41 +97,57 @@ class Technology:
         ValueError
             Names the field, its value, what is priced, and the first design concerned.
         """
-        self._check_choice(designs, "integer_bits + fraction_bits", designs.bits, [self.table["bits"]])
-        self._check_choice(designs, "macs_per_lane", designs.macs_per_lane, list(self.table["lane"]))
+        self._check_choice(
+            designs, "integer_bits + fraction_bits", designs.bits, [self.table["bits"]]
+        )
+        self._check_choice(
+            designs, "macs_per_lane", designs.macs_per_lane, list(self.table["lane"])
+        )
         tiles = list(self.table["tile_module"]["softmax"])
         self._check_choice(designs, "tile_x", designs.tile_x, tiles)
         self._check_choice(designs, "tile_y", designs.tile_y, tiles)
         unequal = np.flatnonzero(designs.tile_x != designs.tile_y)
         if unequal.size:
             first = unequal[0]
-            raise ValueError(f"{self.name} prices tiles with tile_x = tile_y only, not "
-                             f"{designs.tile_x[first]} x {designs.tile_y[first]} (design {first})")
+            raise ValueError(
+                f"{self.name} prices tiles with tile_x = tile_y only, not "
+                f"{designs.tile_x[first]} x {designs.tile_y[first]} (design {first})"
+            )
         self.main_memory_block_pj(designs)
 
-    def _check_choice(self, designs: DesignBatch, name: str, values: np.ndarray,
-                      choices: Sequence[int]) -> None:
+    def _check_choice(
+        self, designs: DesignBatch, name: str, values: np.ndarray, choices: Sequence[int]
+    ) -> None:
         wrong = np.flatnonzero(~np.isin(values, np.asarray(choices)))
         if wrong.size:
-            raise ValueError(f"{self.name} has figures for {name} = {', '.join(map(str, choices))} only, "
-                             f"not {values[wrong[0]]} (design {wrong[0]} of {len(designs)})")
+            raise ValueError(
+                f"{self.name} has figures for {name} = {', '.join(map(str, choices))} only, "
+                f"not {values[wrong[0]]} (design {wrong[0]} of {len(designs)})"
+            )
 
     def figures(self, block: str, designs: DesignBatch) -> Figures:
         """Figures of one instance of a block in each design."""
         if block == "lane":
-            rows = [((designs.macs_per_lane == macs) & (designs.nonlinearity == name), figures)
-                    for macs, by_name in self.table["lane"].items() for name, figures in by_name.items()]
+            rows = [
+                ((designs.macs_per_lane == macs) & (designs.nonlinearity == name), figures)
+                for macs, by_name in self.table["lane"].items()
+                for name, figures in by_name.items()
+            ]
         elif block in self.table["tile_module"]:
-            rows = [(designs.tile_x == tile, figures)
-                    for tile, figures in self.table["tile_module"][block].items()]
+            rows = [
+                (designs.tile_x == tile, figures)
+                for tile, figures in self.table["tile_module"][block].items()
+            ]
         else:
             rows = [(np.ones(len(designs), dtype=bool), self.table["block"][block])]
-        columns = [np.select([chosen for chosen, _ in rows], [figures[key] for _, figures in rows], np.nan)
-                   for key in ("area_um2", "dynamic_mw", "leakage_mw")]
+        columns = [
+            np.select([chosen for chosen, _ in rows], [figures[key] for _, figures in rows], np.nan)
+            for key in ("area_um2", "dynamic_mw", "leakage_mw")
+        ]
         # mW at the clock at which the power was published, over that clock in GHz: pJ a cycle.
         return Figures(columns[0], columns[1] / (self.table["clock_mhz"] / 1000), columns[2])
 
-    def instances(self, block: str, designs: DesignBatch) -> np.ndarray:
+    def instances(self, block: str, designs: DesignBatch) -> Array:
         """How many instances of a block each design has."""
         if block in LANE_BLOCKS:
             return designs.lanes
@@ -128,24 +155,29 @@ class Technology:
             return designs.lanes * designs.stochastic_rounding
         return designs.pes * designs.softmax_per_pe if block == "softmax" else designs.pes
 
-    def buffer_megabytes(self, buffer: str, designs: DesignBatch) -> np.ndarray:
+    def buffer_megabytes(self, buffer: str, designs: DesignBatch) -> Array:
         """Size of a buffer; a megabyte is 1024 KiB."""
         return getattr(designs, f"{buffer}_buffer_kib") / 1024
 
-    def buffer_area_um2(self, buffer: str, designs: DesignBatch) -> np.ndarray:
+    def buffer_area_um2(self, buffer: str, designs: DesignBatch) -> Array:
         """Area of a buffer."""
-        return self.buffer_megabytes(buffer, designs) * self.table["buffer"][buffer]["area_um2_per_mb"]
+        return (
+            self.buffer_megabytes(buffer, designs) * self.table["buffer"][buffer]["area_um2_per_mb"]
+        )
 
-    def buffer_leakage_mw(self, buffer: str, designs: DesignBatch) -> np.ndarray:
+    def buffer_leakage_mw(self, buffer: str, designs: DesignBatch) -> Array:
         """Leakage of a buffer."""
-        return self.buffer_megabytes(buffer, designs) * self.table["buffer"][buffer]["leakage_mw_per_mb"]
+        return (
+            self.buffer_megabytes(buffer, designs)
+            * self.table["buffer"][buffer]["leakage_mw_per_mb"]
+        )
 
-    def buffer_block_pj(self, buffer: str, designs: DesignBatch) -> np.ndarray:
+    def buffer_block_pj(self, buffer: str, designs: DesignBatch) -> Array:
         """Energy of one access to a buffer."""
         scale = 1000 * self.table["buffer"][buffer]["block_nj_per_sqrt_mb"]
         return scale * np.sqrt(self.buffer_megabytes(buffer, designs))
 
-    def main_memory_block_pj(self, designs: DesignBatch) -> np.ndarray:
+    def main_memory_block_pj(self, designs: DesignBatch) -> Array:
         """Energy of one access to main memory.
 
         Raises
@@ -157,9 +189,12 @@ class Technology:
         for kind, organisations in self.table["main_memory_block_nj"].items():
             for organisation, nj in organisations.items():
                 banks, ranks, channels = map(int, organisation.split("/"))
-                energy[(designs.memory_type == kind) & (designs.memory_banks == banks)
-                       & (designs.memory_ranks == ranks)
-                       & (designs.memory_channels == channels)] = 1000 * nj
+                energy[
+                    (designs.memory_type == kind)
+                    & (designs.memory_banks == banks)
+                    & (designs.memory_ranks == ranks)
+                    & (designs.memory_channels == channels)
+                ] = 1000 * nj
         wrong = np.flatnonzero(np.isnan(energy))
         if wrong.size:
             first = wrong[0]
@@ -168,7 +203,8 @@ class Technology:
             raise ValueError(
                 f"{self.name} has no figures for {kind} of banks/ranks/channels "
                 f"{designs.memory_banks[first]}/{designs.memory_ranks[first]}/"
-                f"{designs.memory_channels[first]} (design {first}); it has {known}")
+                f"{designs.memory_channels[first]} (design {first}); it has {known}"
+            )
         return energy
 
     def area_um2(self, designs: DesignBatch) -> dict[str, np.ndarray]:
@@ -180,9 +216,13 @@ class Technology:
             For a design that the table has no figures for.
         """
         self.check(designs)
-        areas = {block: self.figures(block, designs).area_um2 * self.instances(block, designs)
-                 for block in PRICED_BLOCKS}
-        return areas | {f"{buffer}_buffer": self.buffer_area_um2(buffer, designs) for buffer in BUFFERS}
+        areas = {
+            block: self.figures(block, designs).area_um2 * self.instances(block, designs)
+            for block in PRICED_BLOCKS
+        }
+        return areas | {
+            f"{buffer}_buffer": self.buffer_area_um2(buffer, designs) for buffer in BUFFERS
+        }
 
 
 PRICED_BLOCKS = (*LANE_BLOCKS, "stochastic_rounding", "softmax", *PE_BLOCKS)
