@@ -1,0 +1,263 @@
+"""Softmax on integers against float64 and mpmath, its tables and its cycles."""
+
+from types import SimpleNamespace
+
+import array_api_strict
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+from hwgen.program import Job
+from hwgen.units.softmax import cost, jobs
+from hwgen.units.softmax.golden import golden, output_exponent
+from hwgen.units.softmax.spec import SoftmaxSpec
+from hwgen.units.softmax.table import Format, exponential, reciprocal, shift_of
+
+BOUND = 0.6
+"""Ulps that are allowed here; the contract says 1, the largest error seen is 0.56."""
+
+WIDTHS = (4, 5, 8, 12, 16, 20, 24)
+RNG = np.random.default_rng
+
+
+def exact(x, i_exponent, bits, valid_mask=None):
+    """Softmax in float64, in ulps of the output, saturated."""
+    valid_mask = np.ones(x.shape, dtype=bool) if valid_mask is None else valid_mask
+    top = np.max(np.where(valid_mask, x, -(2 ** (bits - 1))), axis=-1, keepdims=True)
+    distance = np.where(valid_mask, x - top, 0).astype(float)
+    term = np.where(valid_mask, np.exp(np.ldexp(distance, i_exponent)), 0.0)
+    total = term.sum(axis=-1, keepdims=True)
+    ratio = np.divide(term, total, out=np.zeros_like(term), where=total > 0)
+    return np.minimum(ratio * 2 ** (bits - 1), 2 ** (bits - 1) - 1)
+
+
+def scores(rng, bits, shape):
+    """Scores of one of several distributions."""
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
+    spread = rng.choice([0.01, 0.1, 1.0])
+    normal = np.clip(np.rint(rng.normal(0, high * spread, shape)), low, high - 1).astype(np.int64)
+    return rng.choice(
+        [
+            rng.integers(low, high, shape),
+            normal,
+            np.where(rng.random(shape) < 1 / shape[-1], high - 1, low),
+            np.where(rng.random(shape) < 0.5, 0, normal),
+        ]
+    )
+
+
+def test_every_row_of_three_in_four_bits():
+    grid = np.stack(np.meshgrid(*[np.arange(-8, 8)] * 3), axis=-1).reshape(-1, 3)
+    spec = SoftmaxSpec(1, 4, 3)
+    for i_exponent in range(-6, 5):
+        for mask in range(8):
+            valid_mask = np.broadcast_to([mask & 1, mask >> 1 & 1, mask >> 2], grid.shape) == 1
+            got = golden(grid, i_exponent, spec, valid_mask)
+            assert np.abs(got - exact(grid, i_exponent, 4, valid_mask)).max() < BOUND
+            assert not got[~valid_mask].any()
+
+
+def test_every_pair_in_eight_bits():
+    grid = np.stack(np.meshgrid(*[np.arange(-128, 128)] * 2), axis=-1)
+    for i_exponent in range(-9, 2):
+        got = golden(grid, i_exponent, SoftmaxSpec(1, 8, 2))
+        assert np.abs(got - exact(grid, i_exponent, 8)).max() < BOUND
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("max_row", [1, 2, 17, 512, 4096])
+def test_random_rows(bits, max_row):
+    rng = RNG(bits * max_row)
+    spec = SoftmaxSpec(1, bits, max_row)
+    for _ in range(12):
+        shape = (3, int(rng.integers(1, max_row + 1)))
+        x = scores(rng, bits, shape)
+        valid_mask = rng.random(shape) < rng.choice([0.5, 0.9, 1.0])
+        i_exponent = int(rng.integers(-bits - 6, 4))
+        got = golden(x, i_exponent, spec, valid_mask)
+        assert np.abs(got - exact(x, i_exponent, bits, valid_mask)).max() < BOUND
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_one_large_among_thousands_of_equal_scores(bits):
+    # All small terms lose the same bits: the worst there is for the sum.
+    steps = RNG(bits).integers(1, 2 ** (bits - 1), 60)
+    x = np.zeros((60, 4096), dtype=np.int64)
+    x[:, 1:] = -steps[:, None]
+    for i_exponent in (4 - bits, 6 - bits):
+        got = golden(x, i_exponent, SoftmaxSpec(1, bits, 4096))
+        assert np.abs(got - exact(x, i_exponent, bits)).max() < BOUND
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("i_exponent", [-128, -64, -40, 2, 3, 4, 5, 6, 9, 127])
+def test_far_exponents(bits, i_exponent):
+    x = np.full((2, 4096), -1)
+    x[:, 0] = 0
+    x[1, 1:] = -(2 ** (bits - 1))
+    got = golden(x, i_exponent, SoftmaxSpec(1, bits, 4096))
+    assert np.abs(got - exact(x, i_exponent, bits)).max() < BOUND
+
+
+def test_against_mpmath():
+    rng = RNG(4)
+    spec = SoftmaxSpec(1, 24, 300)
+    for i_exponent in (-24, -21, -18):
+        x = rng.integers(-(2**23), 2**23, 300)
+        with mpmath.workdps(40):
+            terms = [mpmath.exp(mpmath.ldexp(int(value), i_exponent)) for value in x]
+            total = mpmath.fsum(terms)
+            got = golden(x, i_exponent, spec)
+            worst = max(abs(int(g) - t / total * 2**23) for g, t in zip(got, terms, strict=True))
+        assert worst < BOUND
+
+
+@pytest.mark.parametrize("bits", range(4, 25))
+def test_tables_against_mpmath(bits):
+    form = Format.of(SoftmaxSpec(1, bits, 1))
+    fraction = form.fraction
+    assert fraction == bits + 5
+    with mpmath.workdps(40):
+        assert form.log2e == int(mpmath.nint(2**fraction / mpmath.log(2)))
+        for table, function in (
+            (exponential(fraction), lambda f: mpmath.mpf(2) ** -f),
+            (reciprocal(fraction), lambda f: 1 / (1 + f)),
+        ):
+            segments = 1 << table.index_bits
+            assert len(table.c0) == len(table.c1) == len(table.c2) == segments
+            assert table.index_bits + table.offset_bits == fraction
+            for segment in range(segments):
+                a, b, c = (
+                    function(mpmath.mpf(2 * segment + half) / (2 * segments)) * 2**fraction
+                    for half in range(3)
+                )
+                wanted = (a, 3 * a - 4 * b + c, 2 * a - 4 * b + 2 * c)
+                got = (table.c0[segment], table.c1[segment], table.c2[segment])
+                assert all(abs(g - w) <= 0.5 for g, w in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("bits", [4, 8, 12, 20, 24])
+def test_functions_stay_within_units_of_the_last_bit(bits):
+    fraction = bits + 5
+    argument = RNG(1).integers(0, 1 << fraction, 100_000) if fraction > 17 else np.arange(
+        1 << fraction
+    )
+    place = argument / 2**fraction
+    functions = ((exponential(fraction), 2**-place), (reciprocal(fraction), 1 / (1 + place)))
+    for table, wanted in functions:
+        assert np.abs(table.evaluate(argument) - wanted * 2**fraction).max() < 2.5
+
+
+def test_widths():
+    form = Format.of(SoftmaxSpec(16, 20, 512))
+    assert (form.fraction, form.growth, form.product, form.term) == (25, 9, 52, 35)
+    assert (form.kept, form.round_bits) == (23, 29)
+    assert [Format.of(SoftmaxSpec(1, 8, n)).growth for n in (1, 2, 3, 4096)] == [0, 1, 2, 12]
+    assert [shift_of(e) for e in (-128, -58, -57, -56, 0, 6, 127)] == [63, 63, 63, 62, 6, 0, 0]
+
+
+def test_known_values():
+    x = np.asarray([3, 1, 0, -2]) << 16
+    assert golden(x, -16, SoftmaxSpec(1, 20, 64)).tolist() == [439890, 59533, 21901, 2964]
+    assert output_exponent(SoftmaxSpec(1, 20, 64)) == -19
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_equal_scores_share_exactly(bits):
+    spec = SoftmaxSpec(1, bits, 4096)
+    for n in (1, 2, 4, 16, 64, 4096):
+        share = min(2.0 ** (bits - 1) / n, 2 ** (bits - 1) - 1)
+        for value in (-(2 ** (bits - 1)), 0, 2 ** (bits - 1) - 1):
+            assert (golden(np.full((1, n), value), -3, spec) == round(share)).all()
+
+
+def test_what_is_masked_counts_for_nothing():
+    rng = RNG(8)
+    spec = SoftmaxSpec(1, 12, 64)
+    x = rng.integers(-2048, 2048, (50, 64))
+    valid_mask = rng.random(x.shape) < 0.6
+    valid_mask[3] = False
+    got = golden(x, -8, spec, valid_mask)
+    other = np.where(valid_mask, x, rng.integers(-2048, 2048, x.shape))
+    assert (golden(other, -8, spec, valid_mask) == got).all()
+    assert not got[3].any()
+    for row in (0, 1, 2):
+        chosen = valid_mask[row]
+        assert (golden(x[row][chosen], -8, spec) == got[row][chosen]).all()
+
+
+def test_a_pruned_score_still_counts():
+    got = golden(np.asarray([[0, 0, 100]]), -6, SoftmaxSpec(1, 8, 3))
+    assert got[0].tolist() == np.rint(exact(np.asarray([[0, 0, 100]]), -6, 8))[0].tolist()
+    assert got[0, 0] > 0
+
+
+def test_masks_broadcast_over_heads():
+    x = RNG(2).integers(-100, 100, (2, 3, 4, 5))
+    valid_mask = np.asarray([True, True, True, False, False])
+    got = golden(x, -5, SoftmaxSpec(1, 8, 5), valid_mask)
+    assert (got[..., :3] == golden(x[..., :3], -5, SoftmaxSpec(1, 8, 5))).all()
+    assert not got[..., 3:].any()
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_the_same_in_torch_and_in_strict_arrays(bits):
+    rng = RNG(bits)
+    spec = SoftmaxSpec(1, bits, 100)
+    x = scores(rng, bits, (7, 100))
+    valid_mask = rng.random(x.shape) < 0.8
+    want = golden(x, 2 - bits, spec, valid_mask)
+    got = golden(torch.from_numpy(x), 2 - bits, spec, torch.from_numpy(valid_mask))
+    assert got.dtype == torch.int64
+    assert (got.numpy() == want).all()
+    strict = array_api_strict.asarray
+    got = golden(strict(x), 2 - bits, spec, strict(valid_mask))
+    assert (np.asarray(got) == want).all()
+
+
+def test_rows_that_are_too_long_are_refused():
+    with pytest.raises(ValueError, match="at most 4 elements, not 5"):
+        golden(np.zeros((1, 5), dtype=np.int64), 0, SoftmaxSpec(1, 8, 4))
+
+
+def test_cycles():
+    assert [cost.cycles(SoftmaxSpec(p, 8, 512), 128) for p in (1, 2, 4, 8, 16, 32)] == [
+        424, 234, 140, 94, 72, 62]
+    spec = SoftmaxSpec(8, 8, 512)
+    assert [cost.cycles(spec, n) for n in (1, 8, 9, 17)] == [49, 49, 52, 55]
+    assert cost.cycles_back_to_back(spec, 17, 5) == 55 + 4 * 3
+    assert cost.cycles_of_rows(spec, [17] * 5) == 55 + 4 * 3
+    # A short row waits for the long one before it, a long one for nothing but itself.
+    assert cost.cycles_of_rows(spec, [64, 1]) == cost.cycles(spec, 64) + 1
+    assert cost.cycles_of_rows(spec, [1, 64]) == cost.cycles(spec, 64) + 1
+
+
+def test_cycles_of_populations():
+    many = SimpleNamespace(parallel=np.asarray([1, 2, 16, 32]), bits=np.full(4, 8))
+    n = np.asarray([[7], [300]])
+    got = cost.cycles(many, n)
+    assert got.tolist() == [
+        [cost.cycles(SoftmaxSpec(p, 8, 512), k) for p in (1, 2, 16, 32)] for k in (7, 300)]
+    assert cost.cycles(SimpleNamespace(parallel=torch.tensor([16])), 300).tolist() == [got[1, 2]]
+
+
+def test_jobs_are_plain_data():
+    spec = SoftmaxSpec(4, 8, 30)
+    for seed in range(20):
+        job = jobs.random_job(spec, RNG(seed))
+        again = Job.from_json(job.to_json())
+        assert jobs.stimulus(spec, again) == jobs.stimulus(spec, job)
+        assert jobs.expected(spec, again) == jobs.expected(spec, job)
+        assert jobs.signals(spec, again) == {"i_exponent": job.exponents["i"]}
+        assert job.cycles == jobs.predicted_cycles(spec, again)
+
+
+def test_a_job_beat_by_beat():
+    spec = SoftmaxSpec(2, 8, 3)
+    job = jobs.make_job(spec, [[5, 5, 9]], [[1, 1, 0]], -2, "three")
+    assert jobs.stimulus(spec, job) == {"i": [
+        {"value": [5, 5], "valid_mask": 3, "last": 0},
+        {"value": [9, 5], "valid_mask": 0, "last": 1}]}
+    assert jobs.expected(spec, job) == {"o": [
+        {"value": [64, 64], "last": 0}, {"value": [0, 0], "last": 1}]}
