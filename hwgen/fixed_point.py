@@ -24,6 +24,14 @@ def round_shift(value: Array, shift: Array | int) -> Array:
     int64 array of the broadcast shape
     """
     xp = array_namespace(value)
+    if isinstance(shift, int):
+        if shift == 0:
+            return value
+        shift = min(shift, 63)
+        # An odd floor turns the tie into what is above half.
+        floor = value >> shift
+        up = (value & ((1 << shift) - 1)) + (floor & 1) > 1 << (shift - 1)
+        return floor + xp.astype(up, xp.int64)
     shift = xp.asarray(shift, dtype=xp.int64)
     # A shift of 63 leaves the sign alone, which is what every longer shift leaves too.
     shift = xp.where(shift > 63, xp.full_like(shift, 63), shift)
@@ -40,11 +48,8 @@ def round_shift(value: Array, shift: Array | int) -> Array:
 
 def saturate(value: Array, bits: int, signed: bool = True) -> Array:
     """Clamp integers to what `bits` bits can hold."""
-    xp = array_namespace(value)
     number = FixedPoint(bits, 0, signed)
-    low = xp.asarray(number.minimum, dtype=value.dtype)
-    high = xp.asarray(number.maximum, dtype=value.dtype)
-    return xp.where(value < low, low, xp.where(value > high, high, value))
+    return array_namespace(value).clip(value, number.minimum, number.maximum)
 
 
 def integer_threshold(tau: float, exponent: int) -> int:

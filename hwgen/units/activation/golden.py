@@ -39,12 +39,12 @@ def activation(value: Array, i_exponent: int, o_exponent: int, spec: ActivationS
     fall = min(o_exponent - i_exponent, bits)  # a shift by `bits` leaves nothing of any number
     if spec.nonlinearity == "relu":
         # A rise by bits - 1 saturates whatever is not zero.
-        wide = xp.where(value > 0, value, xp.zeros_like(value)) << (bits - 1)
+        wide = xp.clip(value, 0, None) << (bits - 1)
         return saturate(round_shift(wide, max(fall, 1 - bits) + bits - 1), bits)
     fraction = tail_table(bits).fraction_bits
     magnitude = xp.abs(value)
-    linear = xp.where(value > 0, value, xp.zeros_like(value)) << fraction
-    wide = linear - magnitude * scaled_tail(magnitude, i_exponent, bits)
+    below = magnitude * scaled_tail(magnitude, i_exponent, bits)
+    wide = (xp.clip(value, 0, None) << fraction) - below
     return saturate(round_shift(wide, fall + fraction), bits)
 
 
@@ -54,8 +54,7 @@ def scaled_tail(magnitude: Array, exponent: int, bits: int) -> Array:
     table = tail_table(bits)
     shift = min(exponent, LIMIT_LOG2) + table.argument_bits
     argument = magnitude << shift if shift >= 0 else magnitude >> min(-shift, bits)
-    beyond = (argument >> (table.argument_bits + LIMIT_LOG2)) > 0
-    argument = xp.where(beyond, xp.zeros_like(argument), argument)
+    argument = xp.clip(argument, None, 1 << (table.argument_bits + LIMIT_LOG2))
     segment = xp.reshape(argument >> table.segment_bits, (-1,))
     inside = argument & ((1 << table.segment_bits) - 1)
     columns = [xp.reshape(xp.take(column, segment, axis=0), argument.shape)
@@ -63,13 +62,13 @@ def scaled_tail(magnitude: Array, exponent: int, bits: int) -> Array:
     tail = columns[DEGREE]
     for power, used in zip(range(DEGREE - 1, -1, -1), table.used_bits, strict=True):
         tail = columns[power] + ((tail * (inside >> (table.segment_bits - used))) >> used)
-    return xp.where(beyond, xp.zeros_like(tail), tail)
+    return tail
 
 
 @cache
 def _columns(xp: Any, bits: int, where: Any) -> tuple[Array, ...]:
-    """Coefficients by power, as arrays of a library on a device."""
-    return tuple(xp.asarray(column, dtype=xp.int64, device=where)
+    """Coefficients by power, as arrays of a library on a device; the last is for what is beyond."""
+    return tuple(xp.asarray((*column, 0), dtype=xp.int64, device=where)
                  for column in zip(*tail_table(bits).coefficients, strict=True))
 
 

@@ -14,6 +14,9 @@ from hwgen.units.mac_lane.spec import MacLaneSpec
 FLOAT_BITS = 53
 """Integers of up to 2^53 are float64 numbers, and so are all sums on the way there."""
 
+BLOCK = 1 << 16
+"""Results that are finished at a time: what stays in a cache takes a tenth of the time."""
+
 
 def accumulate(left: Array, right: Array, initial: Array | int) -> Array:
     """Return initial + Σ left·right over the last axis, exactly, in int64.
@@ -49,10 +52,20 @@ def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activat
     xp = array_namespace(accumulator)
     _check_shift(xp.asarray(shift, dtype=xp.int64), spec)
     _check_fits("accumulator", accumulator, spec.accumulator_bits)
-    value = saturate(round_shift(accumulator, shift), spec.bits)
-    if not activate:
-        return value
-    return activation(value, i_exponent, o_exponent, ActivationSpec(spec.bits, spec.nonlinearity))
+    unit = ActivationSpec(spec.bits, spec.nonlinearity)
+
+    def finished(block: Array, shift: Array | int) -> Array:
+        value = saturate(round_shift(block, shift), spec.bits)
+        return activation(value, i_exponent, o_exponent, unit) if activate else value
+
+    if prod(accumulator.shape) <= BLOCK:
+        return finished(accumulator, shift)
+    flat = xp.reshape(accumulator, (-1,))
+    shifts = None if isinstance(shift, int) else xp.reshape(
+        xp.broadcast_to(xp.asarray(shift, dtype=xp.int64), accumulator.shape), (-1,))
+    parts = (slice(start, start + BLOCK) for start in range(0, flat.shape[0], BLOCK))
+    return xp.reshape(xp.concat([finished(flat[part], shift if shifts is None else shifts[part])
+                                 for part in parts]), accumulator.shape)
 
 
 def lane(left: Array, right: Array, initial: Array | int, shift: Array | int, spec: MacLaneSpec, *,

@@ -65,6 +65,18 @@ def test_product_broadcasts_and_takes_a_shift_a_column() -> None:
         np.testing.assert_array_equal(values.reshape(-1, 5)[:, column], wanted[:, column])
 
 
+def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = MacLaneSpec(4, 8, 24, "gelu")
+    sums = np.random.default_rng(6).integers(-(1 << 18), 1 << 18, size=(7, 11, 13))
+    shifts = np.arange(13)
+    whole = [golden.finish(sums, shift, spec, activate=True, i_exponent=-4, o_exponent=-4)
+             for shift in (11, shifts)]
+    monkeypatch.setattr(golden, "BLOCK", 100)
+    for shift, wanted in zip((11, shifts), whole, strict=True):
+        got = golden.finish(sums, shift, spec, activate=True, i_exponent=-4, o_exponent=-4)
+        np.testing.assert_array_equal(got, wanted)
+
+
 @pytest.mark.parametrize("nonlinearity", ["relu", "gelu"])
 def test_lane_product_and_libraries_agree(nonlinearity: str) -> None:
     torch = pytest.importorskip("torch")
