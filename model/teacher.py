@@ -158,7 +158,7 @@ def pretrained_classifier(labels: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = transformers.BertForSequenceClassification.from_pretrained(
-            minilm_folder(), num_labels=labels, local_files_only=True
+            minilm_folder(), num_labels=labels, local_files_only=True, dtype=torch.float32
         )
     return model
 
