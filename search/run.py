@@ -13,6 +13,7 @@ from typing import Any, Self, overload
 import numpy as np
 
 from hwgen.design import AcceleratorDesign
+from hwgen.program import Job
 from model.space import TransformerDesign
 from search.archive import Archive, ArchiveError, Evaluation, Training
 from search.objectives import Measured, knee, minimised, published_scalar, ties, wilson
@@ -41,6 +42,7 @@ class Pair:
     id : name within the run
     model, accelerator : the two designs
     path : folder of the trained model
+    sequence_length : positions of each sequence, as costed
     activation_threshold, gradient_threshold : τ_I and τ_T that it was trained with
     accuracy, examples, interval : on the validation split, of how many, and Wilson's 95 %
     measured : accuracy and costs
@@ -53,6 +55,7 @@ class Pair:
     model: TransformerDesign
     accelerator: AcceleratorDesign
     path: Path
+    sequence_length: int
     activation_threshold: float
     gradient_threshold: float
     accuracy: float
@@ -82,6 +85,15 @@ class Pair:
             f"tile {a.tile_b}×{a.tile_x}×{a.tile_y}, {a.nonlinearity}, {a.loop_order}, "
             f"batch {a.batch_size}, {a.memory.type}"
         )
+
+    def jobs(self) -> list[Job]:
+        """First, interior and edge job of each unit, recorded from the trained model.
+
+        Their cycles are those that ELECTOR's reference predicts in mask mode.
+        """
+        from search.replay import recorded_jobs  # loads PyTorch
+
+        return recorded_jobs(self)
 
     def _short(self) -> tuple[str, str]:
         """Model and accelerator in one line of a table."""
@@ -311,6 +323,7 @@ class Run:
             model=TransformerDesign.load(training.design),
             accelerator=AcceleratorDesign.load(evaluation.design),
             path=self.path / training.folder,
+            sequence_length=self.config["sequence_length"],
             activation_threshold=training.activation_threshold,
             gradient_threshold=training.gradient_threshold,
             accuracy=measured.accuracy,
