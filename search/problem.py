@@ -49,6 +49,15 @@ class Costs:
         costs = {f.name: float(getattr(self, f.name)[index]) for f in fields(self)}
         return Measured(accuracy=accuracy, **costs)
 
+    def wrong(self) -> list[str | None]:
+        """For each design the first figure that is not a finite number of at least 0, or None."""
+        made: list[str | None] = [None] * len(self.area_um2)
+        for field in reversed(fields(self)):
+            values = np.asarray(getattr(self, field.name))
+            for index in np.flatnonzero(~(np.isfinite(values) & (values >= 0))):
+                made[index] = field.name
+        return made
+
     def excess(self, constraints: dict[str, float]) -> np.ndarray:
         """Largest relative excess over the limits on costs, at most 0 where all are kept."""
         worst = np.zeros(len(self.area_um2))
@@ -179,20 +188,9 @@ class PairEvaluator:
         )
 
     def costs(self, model: str, rung: int, designs: DesignBatch) -> Costs:
-        """Cost a trained model on designs, without archiving.
-
-        Raises
-        ------
-        ValueError
-            If a figure is NaN, infinite or below 0.
-        """
+        """Cost a trained model on designs, without archiving."""
         folder = self.model_folder(model, rung)
-        costs = self.evaluator.costs(designs, self.models[model].design, folder)
-        for field in fields(costs):
-            values = np.asarray(getattr(costs, field.name))
-            if not (np.isfinite(values).all() and (values >= 0).all()):
-                raise ValueError(f"{field.name} is not a finite number of at least 0")
-        return costs
+        return self.evaluator.costs(designs, self.models[model].design, folder)
 
     def evaluate(self, pairs: Sequence[Pair], rung: int, source: str) -> list[Evaluation]:
         """Cost pairs whose models were trained at a rung; archive what is new, in this order."""
@@ -222,12 +220,15 @@ class PairEvaluator:
                 costs = self.costs(model, rung, DesignBatch.of(designs))
             except (ValueError, ArithmeticError) as reason:
                 error = f"{type(reason).__name__}: {reason}"
+        wrong = [None] * len(group) if costs is None else costs.wrong()
         made = {}
         for index, (key, (candidate, genome)) in enumerate(group.items()):
-            measured = None
-            if costs is not None:
+            measured, why = None, error
+            if costs is not None and wrong[index] is None:
                 assert training.accuracy is not None
                 measured = costs.measured(index, training.accuracy)
+            elif costs is not None:
+                why = f"{wrong[index]} is not a finite number of at least 0"
             made[key] = Evaluation(
                 model=model,
                 rung=rung,
@@ -239,7 +240,7 @@ class PairEvaluator:
                 version=software_version(),
                 trace_hash=training.trace_hash,
                 status="ok" if measured else "failed",
-                error=None if measured else error,
+                error=None if measured else why,
                 measured=measured,
             )
         return made

@@ -103,8 +103,9 @@ class _Best:
         genes = np.unique(genes, axis=0)
         genes[:, self._fixed] = self._value
         costs = self._costs(self._codec.space.accelerator.batch(genes))
-        kept = costs.excess(self._constraints) <= 0
-        logarithms = np.log(np.stack([getattr(costs, name) for name in COSTS], axis=1))
+        right = np.array([name is None for name in costs.wrong()])
+        kept = right & (costs.excess(self._constraints) <= 0)
+        logarithms = np.stack([np.log(getattr(costs, name)) for name in COSTS], axis=1)
         genes = np.concatenate([self.genes, genes[kept]])
         logarithms = np.concatenate([self._logarithms, logarithms[kept]])
         if len(genes):

@@ -20,13 +20,13 @@ class FakeTrainer:
     """Says that larger models and longer trainings are better, with noise from the job's seed.
 
     `log` is a file that gets a line a training; `fail_every` makes that share of models fail;
-    `kill_at` kills the process at that training; `die` kills it for one model in so many.
+    `kill_at` kills the process at that training; `die_for` kills it for that model.
     """
 
     log: str = ""
     fail_every: int = 0
     kill_at: int = 0
-    die: int = 0
+    die_for: str = ""
     seconds: float = 0.0
     accuracy: float | None = None
 
@@ -47,7 +47,7 @@ class FakeTrainer:
         key = int(job.model.key, 16)
         if self.fail_every and key % self.fail_every == 0:
             raise RuntimeError("diverged")
-        if self.die and key % self.die == 0:
+        if self.die_for == job.model.key:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.log:
             with Path(self.log).open("a") as file:
