@@ -1,13 +1,10 @@
-"""Networks that close or open gaps in a vector, in log-many levels of two-way multiplexers.
-
-A vector is one flat signal of equal elements, the first in the lowest bits.
-"""
+"""Networks that count, close and open gaps in a vector, of logarithmic depth."""
 
 from amaranth.hdl import Cat, Const, Mux, Signal
 
 
 def elements(vector, width):
-    """Cut a flat vector into its elements."""
+    """Cut a flat vector, its first element in the lowest bits, into a list of its elements."""
     return [vector[start:start + width] for start in range(0, len(vector), width)]
 
 
@@ -27,26 +24,25 @@ def popcount(m, bits, name):
 
 
 def zeros_before(m, bits, name):
-    """Number of zeros before each bit, as a flat vector of elements of log2(len(bits)) bits.
+    """Number of zeros before each bit, as a list of values of log2(len(bits)) bits.
 
     Sklansky's parallel prefix: in level s, the upper half of each block of 2^(s+1) adds the sum of
-    the lower half. A vector of one bit has no element to shift, and the result no bits.
+    the lower half. A vector of one bit has nowhere to shift, and its count no bits.
     """
     width = (len(bits) - 1).bit_length()
-    counts = Signal(len(bits) * width, name=f"{name}_0")
-    m.d.comb += counts.eq(Cat(
-        (Const(0, width) if k == 0 else Cat(~bits[k - 1], Const(0, width - 1)))
-        for k in range(len(bits))) if width else 0)
+    counts = [Const(0, width), *(~bits[k] for k in range(len(bits) - 1))]
     for level in range(width):
-        old = elements(counts, width)
-        counts = Signal(len(counts), name=f"{name}_{level + 1}")
-        m.d.comb += counts.eq(Cat(
-            (old[k] + old[(k >> level << level) - 1])[:width] if k >> level & 1 else old[k]
-            for k in range(len(old))))
-    return counts
+        sums = list(counts)
+        for k in range(len(bits)):
+            if k >> level & 1:
+                # No more than the positions that precede it.
+                sums[k] = Signal(k.bit_length(), name=f"{name}_{level}_{k}")
+                m.d.comb += sums[k].eq(counts[k] + counts[(k >> level << level) - 1])
+        counts = sums
+    return [Cat(count, Const(0, width))[:width] for count in counts]
 
 
-def close_gaps(m, vector, valid, shifts, levels, name):
+def close_gaps(m, values, valid, shifts, levels, name):
     """Move each valid element towards the first by the bits `levels` of its shift.
 
     With shifts that count the gaps before each element, and levels in rising order, no two
@@ -56,36 +52,34 @@ def close_gaps(m, vector, valid, shifts, levels, name):
     Parameters
     ----------
     m : module that the network is added to
-    vector, valid, shifts : flat vectors of the elements, their valid bits and their shifts
+    values, valid, shifts : lists of the elements, their valid bits and their shifts, of which the
+        bits below the first level are left out
     levels : bits of the shifts that are applied
     name : prefix of signals
 
     Returns
     -------
-    vector, valid and shifts after the moves; elements that are not valid hold anything.
+    values, valid and shifts after the moves; elements that are not valid hold anything.
     """
-    count = len(valid)
-    width, shift_width = len(vector) // count, len(shifts) // count
+    def choose(kind, old, k, comes):
+        source = k + (1 << level)
+        if source >= len(old) or len(old[k]) == 0:
+            return old[k]
+        signal = Signal(len(old[k]), name=f"{name}_{level}_{kind}_{k}")
+        m.d.comb += signal.eq(Mux(comes[k], old[source], old[k]))
+        return signal
+
     for level in levels:
-        old_vector, old_shifts = elements(vector, width), elements(shifts, shift_width)
-        moves = Signal(count, name=f"{name}_{level}_moves")
-        old_valid = valid
-        vector = Signal.like(vector, name=f"{name}_{level}")
-        shifts = Signal.like(shifts, name=f"{name}_{level}_shifts")
-        valid = Signal(count, name=f"{name}_{level}_valid")
-        m.d.comb += moves.eq(Cat(old_valid[k] & old_shifts[k][level] for k in range(count)))
-        source = [k + (1 << level) for k in range(count)]
-        come = [moves[k] if k < count else Const(0, 1) for k in source]
-        m.d.comb += [
-            vector.eq(Cat(_choose(old_vector, come[k], source[k], k) for k in range(count))),
-            shifts.eq(Cat(_choose(old_shifts, come[k], source[k], k) for k in range(count))),
-            valid.eq(Cat(come[k] | (old_valid[k] & ~moves[k]) for k in range(count))),
-        ]
-    return vector, valid, shifts
-
-
-def _choose(old, come, source, stay):
-    return Mux(come, old[source], old[stay]) if source < len(old) else old[stay]
+        moves = Signal(len(values), name=f"{name}_{level}_moves")
+        m.d.comb += moves.eq(Cat(ok & shift[0] for ok, shift in zip(valid, shifts, strict=True)))
+        comes = moves[1 << level:]
+        left = [shift[1:] for shift in shifts]
+        values = [choose("value", values, k, comes) for k in range(len(values))]
+        shifts = [choose("shift", left, k, comes) for k in range(len(values))]
+        present = Signal(len(values), name=f"{name}_{level}_valid")
+        m.d.comb += present.eq((Cat(valid) & ~moves) | comes)
+        valid = list(present)
+    return values, valid, shifts
 
 
 def open_front(m, vector, width, distance, slots, name):

@@ -17,6 +17,8 @@ from hwgen.units.pre_sparsity.compaction import (
 )
 from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 
+SIDES = ("left", "right")
+
 
 class PreSparsity(wiring.Component):
     """Gathers the pairs of a dot product of which neither element is zero.
@@ -79,46 +81,50 @@ class PreSparsity(wiring.Component):
     def _gather(self, m, joined):
         """Compact windows in five stages; return the stream of those that wait for the FIFO."""
         spec = self.spec
+        inputs = {"left": self.i_left.p, "right": self.i_right.p}
         levels = range((spec.window - 1).bit_length())
         half = len(levels) // 2
-        left, right = self.i_left.p, self.i_right.p
         pipe = Pipeline(m, joined, group=3)
+        s = pipe.stage(last=self.i_left.p.last & self.i_right.p.last, **_of_sides(
+            lambda side: {
+                "value": inputs[side].value.as_value(), "mask": inputs[side].zero_mask,
+                "zeros": Cat(zeros_before(m, inputs[side].zero_mask, f"{side}_zeros"))}))
+        masks = {"left": s.left_mask, "right": s.right_mask}
         s = pipe.stage(
-            left=left.value.as_value(), right=right.value.as_value(),
-            left_mask=left.zero_mask, right_mask=right.zero_mask, last=left.last & right.last,
-            left_zeros=zeros_before(m, left.zero_mask, "left_zeros"),
-            right_zeros=zeros_before(m, right.zero_mask, "right_zeros"))
-        s = pipe.stage(
-            left=s.left, right=s.right, last=s.last,
-            left_keep=self._kept(m, s.left_mask, s.right_mask, s.left_zeros, "left_keep"),
-            right_keep=self._kept(m, s.right_mask, s.left_mask, s.right_zeros, "right_keep"),
-            pairs=popcount(m, s.left_mask & s.right_mask, "pairs"))
-        s = pipe.stage(
-            left=s.left, right=s.right, last=s.last, pairs=s.pairs,
-            left_valid=s.left_keep, right_valid=s.right_keep,
-            left_gaps=zeros_before(m, s.left_keep, "left_gaps"),
-            right_gaps=zeros_before(m, s.right_keep, "right_gaps"))
-        near = {side: close_gaps(m, s_value, s_valid, s_gaps, levels[:half], f"{side}_near")
-                for side, s_value, s_valid, s_gaps in (
-                    ("left", s.left, s.left_valid, s.left_gaps),
-                    ("right", s.right, s.right_valid, s.right_gaps))}
-        s = pipe.stage(
-            last=s.last, pairs=s.pairs,
-            left=near["left"][0], left_valid=near["left"][1], left_gaps=near["left"][2],
-            right=near["right"][0], right_valid=near["right"][1], right_gaps=near["right"][2])
-        far = {side: close_gaps(m, s_value, s_valid, s_gaps, levels[half:], f"{side}_far")[0]
-               for side, s_value, s_valid, s_gaps in (
-                   ("left", s.left, s.left_valid, s.left_gaps),
-                   ("right", s.right, s.right_valid, s.right_gaps))}
-        return self._align(m, pipe, s, far)
+            last=s.last, pairs=popcount(m, s.left_mask & s.right_mask, "pairs"), **_of_sides(
+                lambda side: {
+                    "value": getattr(s, f"{side}_value"),
+                    "keep": self._kept(m, masks[side], masks["right" if side == "left" else "left"],
+                                       getattr(s, f"{side}_zeros"), f"{side}_keep")}))
+        s = pipe.stage(last=s.last, pairs=s.pairs, **_of_sides(lambda side: {
+            "value": getattr(s, f"{side}_value"), "valid": getattr(s, f"{side}_keep"),
+            "gaps": Cat(zeros_before(m, getattr(s, f"{side}_keep"), f"{side}_gaps"))}))
+        s = pipe.stage(last=s.last, pairs=s.pairs, **self._closed(m, s, levels[:half]))
+        closed = self._closed(m, s, levels[half:])
+        return self._align(m, pipe, s, closed)
 
     def _kept(self, m, own, other, zeros, name):
         """Which of an operand's values have a partner."""
-        bits, valid, _ = close_gaps(m, other, own, zeros,
-                                    range((self.spec.window - 1).bit_length()), name)
-        return bits & valid
+        levels = range((self.spec.window - 1).bit_length())
+        bits, valid, _ = close_gaps(m, list(other), list(own), self._cut(zeros), levels, name)
+        return Cat(bits) & Cat(valid)
 
-    def _align(self, m, pipe, s, far):
+    def _closed(self, m, s, levels):
+        """Both operands after some levels of the network."""
+        def side(name):
+            value, valid, gaps = close_gaps(
+                m, elements(getattr(s, f"{name}_value"), self.spec.bits),
+                list(getattr(s, f"{name}_valid")), self._cut(getattr(s, f"{name}_gaps")), levels,
+                name)
+            return {"value": Cat(value), "valid": Cat(valid), "gaps": Cat(gaps)}
+        return _of_sides(side)
+
+    def _cut(self, shifts):
+        """One shift a position."""
+        width = len(shifts) // self.spec.window
+        return [shifts[k * width:(k + 1) * width] for k in range(self.spec.window)]
+
+    def _align(self, m, pipe, s, closed):
         """Move the window's pairs to where the row that is being filled goes on."""
         spec = self.spec
         slots = spec.window + spec.macs - 1
@@ -132,8 +138,9 @@ class PreSparsity(wiring.Component):
             "left": unsigned(slots * spec.bits), "right": unsigned(slots * spec.bits),
             "start": start.shape(), "end": end.shape(), "pairs": s.pairs.shape(),
             "last": 1, "bare": 1})).create(path=["pending"])
-        aligned = {side: open_front(m, far[side], spec.bits, start, slots, f"{side}_aligned")
-                   for side in ("left", "right")}
+        aligned = {side: open_front(m, closed[f"{side}_value"], spec.bits, start, slots,
+                                    f"{side}_aligned")
+                   for side in SIDES}
         pipe.finish(pending, left=aligned["left"], right=aligned["right"], start=start, end=end,
                     pairs=s.pairs, last=s.last, bare=bare)
         return pending
@@ -205,6 +212,11 @@ class PreSparsity(wiring.Component):
         head = Signal(width)
         m.d.comb += head.eq(Array(rows)[first])
         return elements(head, spec.bits)
+
+
+def _of_sides(fields):
+    """Merge the fields of both operands, with the operand's name before each."""
+    return {f"{side}_{name}": value for side in SIDES for name, value in fields(side).items()}
 
 
 def _modulo(total, count):
