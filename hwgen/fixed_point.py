@@ -28,9 +28,9 @@ def round_shift(value: Array, shift: Array | int) -> Array:
         if shift == 0:
             return value
         shift = min(shift, 63)
-        # An odd floor turns the tie into what is above half.
+        # An odd floor counts the tie among what is above half. Nothing here overflows at 63.
         floor = value >> shift
-        up = (value & ((1 << shift) - 1)) + (floor & 1) > 1 << (shift - 1)
+        up = (value & ((1 << shift) - 1)) > (1 << (shift - 1)) - (floor & 1)
         return floor + xp.astype(up, xp.int64)
     shift = xp.asarray(shift, dtype=xp.int64)
     # A shift of 63 leaves the sign alone, which is what every longer shift leaves too.
