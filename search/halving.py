@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -218,9 +218,12 @@ class SuccessiveHalving:
                 f"the front holds {models} models, not {MIN_FRONT_MODELS}: all "
                 f"{len(self.pairs.trained(self.top))} that were trained to the top rung are judged"
             )
-        points = _objectives(self.pairs.evaluations(self.top))
-        scale = Scale.of(points)
-        self.archive.set_fact("hypervolume_scale", vars(scale))
+        scales = {
+            str(rung): asdict(Scale.of(_objectives(found)))
+            for rung in range(self.top + 1)
+            if (found := self.pairs.evaluations(rung))
+        }
+        self.archive.set_fact("hypervolume_scales", scales)
 
     def _infeasible(self) -> str:
         """Name the limits and what came nearest to each."""

@@ -79,6 +79,10 @@ class Evaluator(Protocol):
         """Cost a model on designs, with the trace that lies in its folder."""
         ...
 
+    def report(self, designs: DesignBatch, model: TransformerDesign, folder: Path) -> Any:
+        """Break the same costs down; has `breakdown`, `proven` and `not_priced` of sim.Report."""
+        ...
+
 
 Pair = tuple[Candidate, Genome | None]
 

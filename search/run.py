@@ -95,7 +95,7 @@ class Pair:
 
         return recorded_jobs(self)
 
-    def _short(self) -> tuple[str, str]:
+    def short(self) -> tuple[str, str]:
         """Model and accelerator in one line of a table."""
         widths = "-".join(str(layer.hidden) for layer in self.model.layers)
         a = self.accelerator
@@ -217,7 +217,7 @@ class Front(Sequence[Pair]):
         right = ("accuracy", "95 %", "cycles/seq", "µJ/seq", "mm²")
         for name in ("id", *right, "model", "accelerator", "pick"):
             made.add_column(name, justify="right" if name in right else "left", no_wrap=True)
-        picks = self._picks()
+        picks = self.picks()
         for pair in self:
             m = pair.measured
             made.add_row(
@@ -227,12 +227,12 @@ class Front(Sequence[Pair]):
                 f"{m.latency_cycles_per_sequence:,.0f}",
                 f"{m.energy_pj_per_sequence * 1e-6:,.4g}",
                 f"{m.area_um2 * 1e-6:,.4g}",
-                *pair._short(),
+                *pair.short(),
                 ", ".join(picks.get(pair.id, [])),
             )
         return made
 
-    def _picks(self) -> dict[str, list[str]]:
+    def picks(self) -> dict[str, list[str]]:
         """Names of PICKS by the id of the pair that they stand for."""
         made: dict[str, list[str]] = {}
         for name in PICKS if self._pairs else ():
