@@ -18,8 +18,8 @@ def random_job(spec: DynatranSpec, rng: np.random.Generator) -> Job:
     """Draw a tile of values around a threshold, with the extremes and ties among them."""
     top = 1 << (spec.bits - 1)
     shape = (int(rng.integers(1, 33)), spec.parallel)
-    threshold = int(rng.choice([0, 1, rng.integers(2, top), top - 1, top, 2 * top - 1],
-                               p=[0.1, 0.1, 0.5, 0.1, 0.1, 0.1]))
+    inside = int(rng.integers(2, top))
+    threshold = int(rng.choice([0, 1, inside, inside, top - 1, top, 2 * top - 1]))
     edges = np.array([-top, 1 - top, -1, 0, 1, top - 1, *np.clip(
         [-threshold - 1, -threshold, 1 - threshold, threshold - 1, threshold, threshold + 1],
         -top, top - 1)])

@@ -1,7 +1,7 @@
 """Cycles of a pre-sparsity module: exact for given operands, in distribution for densities.
 
-The module's state is c, the pairs in its FIFO. Each cycle it first issues `macs` pairs where c is at
-least `macs`, or what is left where the dot product's end is in the FIFO; then it accepts the
+The module's state is c, the pairs in its FIFO. Each cycle it first issues `macs` pairs where c is
+at least `macs`, or what is left where the dot product's end is in the FIFO; then it accepts the
 pending window of p effectual pairs where they fit and no other dot product's end is in the way.
 Before the end is in, a window therefore takes 1 + max(0, ⌈(c₁ + p − fifo_depth) / macs⌉) cycles,
 where c₁ is c less what is issued in the first of them; then ⌈c / macs⌉ cycles empty the FIFO, in
@@ -156,7 +156,7 @@ def _period(macs: int, window: int, depth: int, length: int, density: NDArray[np
         pairs = _binomial(min(window, length - number * window), density)
         before = _issue(state, macs)
         if number == windows - 1:
-            # Nothing in the last window: whole beats have left without the end, which needs its own.
+            # Nothing in the last window: an end after whole beats needs a beat of its own.
             bare = pairs[:, 0, None, None] * before
             pairs[:, 0] = 0
         state = _accept(before, macs, depth, pairs)

@@ -19,19 +19,27 @@ UNUSED = -1
 
 
 def random_job(spec: PreSparsitySpec, rng: np.random.Generator) -> Job:
-    """Draw the dot products of a small tile, of any length and density, empty ones among them."""
-    dots = int(rng.integers(1, 9))
-    lengths = [1, spec.window, 2 * spec.window, int(rng.integers(1, 4 * spec.window + 1))]
-    length = int(rng.choice(lengths))
+    """Draw the dot products of a small tile, of any length and density, empty ones among them.
+
+    One job in three is a burst: dot products so long, dense first and empty then, that the FIFO
+    blocks and later runs dry, which is when its depth shows.
+    """
+    if rng.random() < 1 / 3:
+        dots, windows = 2, min(64, 4 * spec.fifo_depth // spec.macs)
+        length = windows * spec.window
+        density = np.where(np.arange(windows) < windows // 3, 1.0, 0.02) * np.ones((dots, 1))
+    else:
+        dots = int(rng.integers(1, 9))
+        length = int(rng.choice([1, spec.window, 2 * spec.window,
+                                 rng.integers(1, 4 * spec.window + 1)]))
+        density = (rng.choice([0.0, 0.3, 0.7, 0.95, 1.0], (dots, 1))
+                   * rng.choice([0.0, 0.5, 1.0, 1.0], (dots, -(-length // spec.window))))
+    density = np.repeat(density, spec.window, axis=1)[:, :length]
     top = 1 << (spec.bits - 1)
     operands = {}
     for side in ("left", "right"):
         value = rng.integers(-top, top, (dots, length))
         value[rng.random(value.shape) < 0.1] = rng.choice([-top, top - 1])
-        # A density for each dot product and one for each window, so that the FIFO fills and empties.
-        density = rng.choice([0.0, 0.3, 0.7, 0.95, 1.0], (dots, 1))
-        windows = rng.choice([0.0, 0.5, 1.0, 1.0], (dots, -(-length // spec.window)))
-        density = density * np.repeat(windows, spec.window, axis=1)[:, :length]
         operands[side] = np.where(rng.random(value.shape) < density, value, 0)
     job = Job("pre_sparsity", f"{dots} dot products of {length}", operands,
               shapes={"dot_products": [dots, length]})

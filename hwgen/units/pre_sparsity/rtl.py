@@ -1,13 +1,10 @@
 """Effectual pairs of two zero-free operands, up to `macs` a cycle."""
 
-from types import SimpleNamespace
-
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.pipeline import Pipeline, RegisterSlice
-from hwgen.units.pre_sparsity.compaction import (
+from hwgen.lib.compaction import (
     close_gaps,
     elements,
     open_front,
@@ -15,6 +12,7 @@ from hwgen.units.pre_sparsity.compaction import (
     rotate,
     zeros_before,
 )
+from hwgen.lib.pipeline import Pipeline, RegisterSlice
 from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 
 SIDES = ("left", "right")
@@ -31,7 +29,7 @@ class PreSparsity(wiring.Component):
        compacted by the operand's own, says which, and no value need be decompressed.
     3. The gaps between kept values are counted.
     4. The first half of the levels of the network closes them.
-    5. The other half does, and the window is moved to the FIFO's next free place in a row of `macs`.
+    5. The other half does, and the window moves to the next free place in a row of the FIFO.
     6. The FIFO: rows of `macs` pairs, `fifo_depth` pairs in all, each dot product from a new row.
     7. The output.
 
@@ -70,7 +68,7 @@ class PreSparsity(wiring.Component):
 
     def _join(self, m):
         """Make one stream of the two inputs."""
-        joined = SimpleNamespace(valid=Signal(name="joined_valid"), ready=Signal(name="joined_ready"))
+        joined = stream.Signature(0).create(path=["joined"])
         m.d.comb += [
             joined.valid.eq(self.i_left.valid & self.i_right.valid),
             self.i_left.ready.eq(joined.ready & self.i_right.valid),

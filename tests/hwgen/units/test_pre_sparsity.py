@@ -72,6 +72,17 @@ def test_periods_without_blocking_are_windows_and_the_rest() -> None:
     assert cost.periods(spec, counts).tolist() == [3, 3, 5, 6, 3, 4, 3]
 
 
+def test_every_parameter_shows_in_the_cycles() -> None:
+    # Dense, then empty but for the end: macs sets how fast the pairs leave, depth how many still
+    # do so while the empty windows pass, window how fast those pass.
+    mask = np.repeat([1, 0, 1], [48, 47, 1])
+    cycles = [int(cost.cycles(spec, mask.reshape(1, -1, spec.window).sum(axis=2)))
+              for spec in (PreSparsitySpec(2, 8, 4, 5), PreSparsitySpec(1, 8, 4, 5),
+                           PreSparsitySpec(2, 8, 8, 12), PreSparsitySpec(2, 8, 4, 12),
+                           PreSparsitySpec(2, 8, 4, 6))]
+    assert cycles == [42, 63, 32, 38, 41]
+
+
 def test_periods_take_arrays_of_specs() -> None:
     counts = np.random.default_rng(3).integers(0, 9, (5, 4))
     made = [PreSparsitySpec(macs, 8, 8, depth) for macs, depth in [(1, 8), (2, 9), (4, 11), (8, 40),
