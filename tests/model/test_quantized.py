@@ -138,6 +138,23 @@ def test_exponents(pruned):
     assert 2**18 <= weight.abs().max() * 2.0 ** -exponents["0.query.weight"] < 2**19
 
 
+def test_zeros_have_an_exponent():
+    assert exponent_of(0.0, 0.0, 20) == -19
+    assert exponent_of(0.0, 5e-324, 20) == -128
+
+
+def test_gelu_of_negative_sums_is_not_finer_than_the_unit_allows():
+    model = make_model(0.0)
+    layer = model.encoder.layers[0].feed_forward[0]
+    torch.nn.init.constant_(layer.bias, -30.0)
+    with torch.no_grad():
+        layer.weight *= 0.1
+    calibration = calibrate(model, [batch(0)])
+    exponents = calibration.exponents
+    assert exponents["0.feed_forward_0"] == exponents["0.feed_forward_0.rounded"] - 4
+    assert torch.isfinite(QuantizedModel(model, calibration, EDGE).logits(**batch(1))).all()
+
+
 def test_small_products_are_not_finer_than_their_accumulator():
     model = make_model(0.0)
     module = model.encoder.layers[0].feed_forward[1]
