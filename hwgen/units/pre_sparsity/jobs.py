@@ -30,8 +30,8 @@ def random_job(spec: PreSparsitySpec, rng: np.random.Generator) -> Job:
         density = np.where(np.arange(windows) < windows // 3, 1.0, 0.02) * np.ones((dots, 1))
     else:
         dots = int(rng.integers(1, 9))
-        length = int(rng.choice([1, spec.window, 2 * spec.window,
-                                 rng.integers(1, 4 * spec.window + 1)]))
+        lengths = [1, spec.window, 2 * spec.window, int(rng.integers(1, 4 * spec.window + 1))]
+        length = int(rng.choice(lengths))
         density = (rng.choice([0.0, 0.3, 0.7, 0.95, 1.0], (dots, 1))
                    * rng.choice([0.0, 0.5, 1.0, 1.0], (dots, -(-length // spec.window))))
     density = np.repeat(density, spec.window, axis=1)[:, :length]
