@@ -79,7 +79,7 @@ class DeclaredDensities:
 
     def __init__(self) -> None:
         """Start with no lane times remembered."""
-        self._maxima: dict[tuple[float, ...], float] = {}
+        self._times: dict[tuple[Any, ...], tuple[float, float]] = {}
 
     def value_bits(self, plan: Plan, operand: str, block: Block) -> int:
         """⌈density · elements · bits⌉."""
@@ -104,19 +104,20 @@ class DeclaredDensities:
 
     def lane_periods(self, plan: Plan, block: Block) -> tuple[float, float]:
         """Expected time of the slowest of the largest tiles, and expected busy cycles of all."""
-        spec, length = plan.design.pre_sparsity, block.size("k")
-        values, probabilities = pre_sparsity.cycles_distribution(
-            spec, length, *self._densities(plan)
-        )
         dots, lanes = largest_tiles(plan, block)
-        key = (spec.macs, spec.window, spec.fifo_depth, length, *self._densities(plan), dots, lanes)
-        if key not in self._maxima:
-            self._maxima[key] = float(
-                pre_sparsity.expected_maximum(values, probabilities, dots, lanes)
-            )
-        tail = _after_last_period(plan, block, dots)
-        busy = block.size("bij") * float(pre_sparsity.mean(values, probabilities))
-        return self._maxima[key] + tail, busy
+        slowest, mean = self._remembered(
+            plan.units.pre_sparsity, block.size("k"), *self._densities(plan), dots, lanes
+        )
+        return slowest + _after_last_period(plan, block, dots), block.size("bij") * mean
+
+    def _remembered(self, *case: Any) -> tuple[float, float]:
+        """Expected maximum and mean of a spec, length, two densities, dot products and lanes."""
+        if case not in self._times:
+            *distribution, dots, lanes = case
+            values, probabilities = pre_sparsity.cycles_distribution(*distribution)
+            slowest = pre_sparsity.expected_maximum(values, probabilities, dots, lanes)
+            self._times[case] = float(slowest), float(pre_sparsity.mean(values, probabilities))
+        return self._times[case]
 
     def pairs(self, plan: Plan, block: Block) -> float:
         """Share of the pairs whose factors are both not zero."""
@@ -137,11 +138,13 @@ def largest_tiles(plan: Plan, block: Block) -> tuple[int, int]:
 def _after_last_period(plan: Plan, block: Block, dots: int) -> int:
     """Cycles of a lane beyond the periods of its dot products."""
     design = plan.design
-    cycles = pre_sparsity.latency(design.pre_sparsity) + mac_lane.latency(design.mac_lane)
+    cycles = pre_sparsity.latency(plan.units.pre_sparsity) + mac_lane.latency(plan.units.mac_lane)
     if block.k[1] == plan.extents["k"]:
         tail = (dots - 1) % design.macs_per_lane + 1
         cycles += (
-            dynatran.latency(design.dynatran) + tail + post_sparsity.latency(design.post_sparsity)
+            dynatran.latency(plan.units.dynatran)
+            + tail
+            + post_sparsity.latency(plan.units.post_sparsity)
         )
     return int(cycles)
 
@@ -164,17 +167,16 @@ def walk(
     """
     values = values or DeclaredDensities()
     program = schedule(design, workload)
+    machine = _machine(design, block_bits, keep_steps)
     result = Walk()
     opening = Counter({"memory_read": program.opening_bits})
-    _count(result, design, "opening", -1, {}, opening, block_bits, keep_steps)
+    _count(result, machine, "opening", -1, {}, opening)
     for plan in program.plans:
         _load_weights(result, plan, block_bits)
         for step in plan.steps():
             engines = _compute(result, plan, step, values)
             flows = _flows(plan, step, values, workload)
-            _count(
-                result, design, plan.task.label, step.number, engines, flows, block_bits, keep_steps
-            )
+            _count(result, machine, plan.task.label, step.number, engines, flows)
     return result
 
 
@@ -209,16 +211,16 @@ def _compute_rows(result: Walk, plan: Plan, block: Block) -> dict[str, float]:
     rows_of_pe = math.ceil(rows / design.pes)
     pieces = rows_of_pe * math.ceil(stored / design.tile_y)
     elements = math.ceil(pieces / design.lanes_per_pe) * design.tile_y
-    cycles = dynatran.latency(design.dynatran) + post_sparsity.cycles(
-        design.post_sparsity, elements
+    cycles = dynatran.latency(plan.units.dynatran) + post_sparsity.cycles(
+        plan.units.post_sparsity, elements
     )
     if kind == "add_norm":
-        cycles += residual_add.latency(design.residual_add)
-        cycles += layer_norm.cycles(design.layer_norm, width)
+        cycles += residual_add.latency(plan.units.residual_add)
+        cycles += layer_norm.cycles(plan.units.layer_norm, width)
     else:
-        cycles += softmax.cycles(design.softmax, width)
+        cycles += softmax.cycles(plan.units.softmax, width)
     if kind == "tanh":
-        cycles += residual_add.latency(design.residual_add)
+        cycles += residual_add.latency(plan.units.residual_add)
     engine = "layer_norm" if kind == "add_norm" else "softmax"
     result.work[f"{engine}_elements"] += rows * width
     result.work["row_elements"] += rows * stored
@@ -285,22 +287,44 @@ def _activation(flows: Counter[str], way: str, resident: bool, bits: int, masks:
         flows[f"memory_{way}"] += bits + masks
 
 
+@dataclass(frozen=True)
+class _Machine:
+    """What every step of a design needs: rates, latency and the step constant."""
+
+    buffer_rate: Fraction
+    memory_rate: Fraction
+    memory_latency: int
+    constant: int
+    block_bits: int
+    keep_steps: bool
+
+
+def _machine(design: AcceleratorDesign, block_bits: int, keep_steps: bool) -> _Machine:
+    levels = math.ceil(math.log2(design.pes)) + math.ceil(math.log2(design.lanes_per_pe))
+    return _Machine(
+        design.buffer_bits_per_cycle,
+        design.memory_bits_per_cycle,
+        design.memory.latency_cycles,
+        2 * levels + 2,
+        block_bits,
+        keep_steps,
+    )
+
+
 def _port(bits: int, rate: Fraction) -> int:
-    return math.ceil(bits / rate)
+    return -(-bits * rate.denominator // rate.numerator)
 
 
 def _count(
     result: Walk,
-    design: AcceleratorDesign,
+    machine: _Machine,
     operation: str,
     number: int,
     engines: dict[str, float],
     flows: Counter[str],
-    block_bits: int,
-    keep: bool,
 ) -> None:
     """Add one step."""
-    rate = design.buffer_bits_per_cycle
+    rate = machine.buffer_rate
     memory = flows["memory_read"] + flows["memory_write"]
     cycles = {
         **engines,
@@ -311,20 +335,15 @@ def _count(
         "weight_buffer": _port(flows["weight_read"], rate),
         "mask_buffer": max(_port(flows["mask_read"], rate), _port(flows["mask_write"], rate)),
         "main_memory": (
-            design.memory.latency_cycles + _port(memory, design.memory_bits_per_cycle)
-            if memory
-            else 0
+            machine.memory_latency + _port(memory, machine.memory_rate) if memory else 0
         ),
     }
-    constant = (
-        2 * (math.ceil(math.log2(design.pes)) + math.ceil(math.log2(design.lanes_per_pe))) + 2
-    )
     slowest = max(cycles, key=lambda name: cycles[name])
-    total = cycles[slowest] + constant
+    total = cycles[slowest] + machine.constant
     result.latency_cycles += total
     result.operation_cycles[operation] += total
     result.stalls[slowest] += cycles[slowest]
-    result.stalls["step_constant"] += constant
+    result.stalls["step_constant"] += machine.constant
     for name, busy in cycles.items():
         result.work[f"busy.{name}"] += busy
     for flow, bits in flows.items():
@@ -338,7 +357,7 @@ def _count(
         "main_memory": memory,
     }
     for port, bits in accesses.items():
-        result.blocks[port] += math.ceil(bits / block_bits)
-    if keep:
+        result.blocks[port] += math.ceil(bits / machine.block_bits)
+    if machine.keep_steps:
         working = {name: busy for name, busy in cycles.items() if busy}
         result.steps.append(StepTime(operation, number, working, total))

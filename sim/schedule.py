@@ -6,12 +6,25 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
 
 from hwgen.design import AcceleratorDesign
 from sim.workload import Task, Workload, compressed_bits
 
 Range = tuple[int, int]
 """First index, and the one after the last."""
+
+UNITS = (
+    "pre_sparsity",
+    "mac_lane",
+    "dynatran",
+    "post_sparsity",
+    "softmax",
+    "layer_norm",
+    "residual_add",
+)
+"""Units that a plan's cycles depend on."""
 
 EMBEDDING_ROWS = ("word_rows", "position_rows")
 """Operands that come from main memory as they stand there."""
@@ -94,7 +107,12 @@ class Plan:
     prefetched: bool
     load_bits: int
 
-    @property
+    @cached_property
+    def units(self) -> SimpleNamespace:
+        """Specs of the design's units, made once."""
+        return SimpleNamespace(**{name: getattr(self.design, name) for name in UNITS})
+
+    @cached_property
     def tiles(self) -> dict[str, int]:
         """Extents of a tile; along k, of a segment."""
         return {
@@ -104,7 +122,7 @@ class Plan:
             "k": self.design.k_segment,
         }
 
-    @property
+    @cached_property
     def unroll(self) -> dict[str, int]:
         """Tiles of a full block along each dimension."""
         left, taken = self.design.lanes, {"k": 1}
@@ -115,7 +133,7 @@ class Plan:
                 left //= taken[letter]
         return taken
 
-    @property
+    @cached_property
     def trips(self) -> dict[str, int]:
         """Blocks along each dimension."""
         if self.task.operation.kind != "product":
@@ -125,25 +143,25 @@ class Plan:
             for letter, unroll in self.unroll.items()
         }
 
-    @property
+    @cached_property
     def rows_per_wave(self) -> int:
         """Rows of a full wave of an operation on rows."""
         modules = 1 if self.task.operation.kind == "add_norm" else self.design.softmax_per_pe
         return self.design.pes * modules
 
-    @property
+    @cached_property
     def waves(self) -> int:
         """Waves of the operation."""
         return math.prod(self.trips.values())
 
-    @property
+    @cached_property
     def spills(self) -> bool:
         """Whether partial sums leave the lanes."""
         order = self.design.loop_order
         inside = math.prod(self.trips[letter] for letter in order[order.index("k") + 1 :])
         return self.trips["k"] > 1 and inside >= 3
 
-    @property
+    @cached_property
     def open_sums(self) -> int:
         """Partial sums that are open at once where they spill."""
         if not self.spills:

@@ -1,0 +1,227 @@
+"""ELECTOR against the reference walk, on random designs that cover what can differ."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwgen.design import LOOP_ORDERS, AcceleratorDesign, DesignBatch
+from hwgen.technology.constants import Technology
+from model.space import TransformerDesign
+from sim import Workload, evaluate
+from sim.closed_form import Population, task_sums
+from sim.lanes import LaneTimes
+from sim.reference import Walk, walk
+from sim.reference_energy import energy_pj
+from sim.schedule import Plan, schedule
+
+MODEL = TransformerDesign.load(
+    {
+        "layers": [
+            # Two heads of 42.
+            {"hidden": 85, "heads": ["sa_sdp"] * 2, "feed_forward": [70, 33]},
+            {"hidden": 24, "heads": ["sa_sdp"], "feed_forward": [40]},
+        ],
+        "labels": 3,
+    }
+)
+
+DENSITIES: tuple[Any, ...] = (
+    0.0,
+    1.0,
+    {"INPUT": 0.37, "WEIGHT": 1.0, "LEFT": 0.61, "RIGHT": 0.23, "OUTPUT": 0.9},
+    {"INPUT": 0.5, "WEIGHT": 0.71, "LEFT": 0.08, "RIGHT": 0.5},
+)
+
+WHOLE = ("bits.", "blocks.", "results", "row_elements", "softmax_elements", "layer_norm_elements")
+"""Sums that are whole numbers and must agree exactly."""
+
+
+def random_design(rng: np.random.Generator, order: str, **fixed: Any) -> AcceleratorDesign:
+    """Draw a design, most of them too small for the model."""
+    macs = int(rng.choice([1, 2, 4, 16]))
+    memories = [("dram", 32, 2, 1), ("rram", 4, 2, 8), ("hbm", 32, 1, 4)]
+    kind, banks, ranks, channels = memories[rng.integers(3)]
+    values = {
+        "tile_b": rng.choice([1, 2, 4]),
+        "tile_x": rng.choice([4, 8, 16]),
+        "tile_y": rng.choice([4, 8, 16]),
+        "nonlinearity": "gelu",
+        "pes": rng.choice([1, 2, 3, 8]),
+        "lanes_per_pe": rng.choice([1, 3, 4]),
+        "macs_per_lane": macs,
+        "softmax_per_pe": rng.choice([1, 2, 3]),
+        "batch_size": rng.choice([1, 2, 5]),
+        "activation_buffer_kib": rng.choice([1, 4, 16, 64, 512]),
+        "weight_buffer_kib": rng.choice([2, 16, 64, 256]),
+        "mask_buffer_kib": rng.choice([1, 2, 8, 64]),
+        "memory": {"type": kind, "banks": banks, "ranks": ranks, "channels": channels},
+        "loop_order": order,
+        "k_segment": macs * rng.choice([4, 8, 24]),
+        "window": macs * rng.choice([1, 4]),
+        "stochastic_rounding": bool(rng.integers(2)),
+        **fixed,
+    }
+    return AcceleratorDesign.load(
+        {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in values.items()
+        }
+    )
+
+
+def bins(plan: Plan) -> Iterator[str]:
+    """What a plan covers."""
+    design, operation = plan.design, plan.task.operation
+    if operation.kind != "product":
+        yield "softmax rows" if operation.kind == "softmax" else operation.kind
+        if plan.extents["i"] % plan.rows_per_wave:
+            yield "partial wave of rows"
+        return
+    yield f"order {design.loop_order}"
+    for letter in "bijk":
+        if plan.extents[letter] > plan.tiles[letter] and plan.extents[letter] % plan.tiles[letter]:
+            yield f"partial {letter}"
+        if plan.trips[letter] > 4:
+            yield f"many trips along {letter}"
+    if plan.spills:
+        yield "sums spill to the buffer" if plan.sums_resident else "sums spill to main memory"
+    elif plan.trips["k"] > 1:
+        yield "sums stay"
+    if operation.has_weight:
+        yield "weights prefetched" if plan.prefetched else "weights stream"
+    yield "activations stay" if plan.reads_resident[0] else "activations stream"
+    yield "result stays" if plan.write_resident else "result streams"
+    elements = plan.extents["b"] * plan.extents["i"] * plan.extents["j"]
+    if plan.task.write_density * elements * design.bits > design.activation_buffer_kib * 8192:
+        yield "tensor larger than a buffer"
+    if operation.name == "score" and plan.extents["k"] == 42:
+        yield "heads of 42"
+    for density in (0.0, 1.0):
+        if plan.task.read_densities[0] == density:
+            yield f"density {density:g}"
+
+
+BINS = {
+    *(f"order {order}" for order in LOOP_ORDERS),
+    *(f"partial {letter}" for letter in "bijk"),
+    *(f"many trips along {letter}" for letter in "bijk"),
+    "softmax rows",
+    "add_norm",
+    "tanh",
+    "partial wave of rows",
+    "sums spill to the buffer",
+    "sums spill to main memory",
+    "sums stay",
+    "weights prefetched",
+    "weights stream",
+    "activations stay",
+    "activations stream",
+    "result stays",
+    "result streams",
+    "tensor larger than a buffer",
+    "heads of 42",
+    "density 0",
+    "density 1",
+}
+
+
+def compare(sums: dict[str, float], walked: Walk) -> None:
+    """Compare everything that both have counted."""
+    for name, found in sums.items():
+        kind, _, rest = name.partition(".")
+        if name.endswith("_beats"):
+            continue
+        tables = {"bits": walked.bits, "blocks": walked.blocks, "stall": walked.stalls}
+        wanted = (
+            walked.latency_cycles
+            if name == "cycles"
+            else tables[kind][rest]
+            if kind in tables
+            else walked.work[name]
+        )
+        if name.startswith(WHOLE):
+            assert found == wanted, name
+        else:
+            assert found == pytest.approx(wanted, rel=1e-9, abs=1e-9), name
+
+
+def test_equals_the_walk_over_steps() -> None:
+    rng = np.random.default_rng(11)
+    covered: set[str] = set()
+    for number, densities in enumerate(DENSITIES):
+        batch = None if number % 2 else 3
+        workload = Workload(MODEL, 21, densities, batch_size=batch)
+        orders = (LOOP_ORDERS * 3)[15 * number : 15 * number + 15]
+        designs = [random_design(rng, order) for order in orders]
+        population = Population(DesignBatch.of(designs), workload, LaneTimes(), 512, True)
+        totals: dict[str, np.ndarray] = {}
+        for _, sums in task_sums(population):
+            for name, values in sums.items():
+                totals[name] = totals.get(name, 0) + values
+        for index, design in enumerate(designs):
+            compare(
+                {name: values[index] for name, values in totals.items()}, walk(design, workload)
+            )
+            for plan in schedule(design, workload).plans:
+                covered.update(bins(plan))
+    assert sorted(BINS - covered) == [], "no case of these"
+    assert sorted(covered - BINS) == []
+
+
+def test_energies_equal_the_walk() -> None:
+    rng = np.random.default_rng(12)
+    technology = Technology.load("acceltran-14nm")
+    workload = Workload(MODEL, 13, DENSITIES[2])
+    designs = []
+    for order in LOOP_ORDERS:
+        tile, macs = int(rng.choice([8, 16, 32])), int(rng.choice([1, 16]))
+        designs.append(
+            random_design(
+                rng,
+                order,
+                tile_x=tile,
+                tile_y=tile,
+                macs_per_lane=macs,
+                k_segment=4 * macs,
+                window=4 * macs,
+                clock_mhz=float(rng.choice([350, 700])),
+            )
+        )
+    report = evaluate(designs, workload, technology)
+    parts = report.breakdown("energy")
+    for index, design in enumerate(designs):
+        walked = walk(design, workload)
+        wanted = energy_pj(walked, design, technology)
+        assert {name: parts[name][index] for name in parts} == pytest.approx(wanted, rel=1e-9)
+        assert report.energy_pj[index] == pytest.approx(sum(wanted.values()), rel=1e-9)
+        assert report.latency_cycles[index] == pytest.approx(walked.latency_cycles, rel=1e-9)
+        by_operation = report.breakdown("latency", "operation")
+        found = {name: values[index] for name, values in by_operation.items()}
+        assert found == pytest.approx(walked.operation_cycles, rel=1e-9)
+
+
+def test_a_population_equals_its_designs_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(13)
+    designs = [
+        random_design(rng, order, tile_x=8, tile_y=8, macs_per_lane=1, k_segment=8, window=4)
+        for order in LOOP_ORDERS
+    ]
+    workload = Workload(MODEL, 13, 0.4)
+    whole = evaluate(designs, workload)
+    monkeypatch.setattr("sim.elector.CHUNK_DESIGNS", 10)
+    monkeypatch.setattr("sim.elector.CHUNK_STEPS", 300)
+    monkeypatch.setattr("sim.elector.DETAILED_DESIGNS", 5)
+    cut = evaluate(designs, workload)
+    assert cut.kept is None
+    assert cut.latency_cycles == pytest.approx(whole.latency_cycles, rel=1e-12)
+    assert cut.energy_pj == pytest.approx(whole.energy_pj, rel=1e-12)
+    for quantity in ("latency", "energy"):
+        for by in ("component", "operation"):
+            one, other = cut.breakdown(quantity, by), whole.breakdown(quantity, by)
+            assert list(one) == list(other)
+            for name, values in one.items():
+                assert values == pytest.approx(other[name], rel=1e-9, abs=1e-6)
+    alone = evaluate([designs[7]], workload)
+    assert alone.energy_pj[0] == pytest.approx(whole.energy_pj[7], rel=1e-12)

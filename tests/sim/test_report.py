@@ -1,0 +1,168 @@
+"""The report: totals, parts that add up, what is named, and what moves which way."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hwgen.design import LOOP_ORDERS, AcceleratorDesign, DesignSpace
+from hwgen.technology.constants import Technology
+from sim import Report, Workload, area, evaluate
+from sim.charge import CAUSES
+
+
+def evaluated(workload: Workload | None = None, *changes: dict[str, object]) -> Report:
+    edge = AcceleratorDesign.load("edge")
+    designs = [edge.model_copy(update=change) for change in changes or ({}, {"pes": 128})]
+    return evaluate(designs, workload or Workload("bert-tiny", 64, 0.5))
+
+
+@pytest.mark.parametrize("quantity", ["latency", "energy", "area"])
+@pytest.mark.parametrize("by", ["component", "operation"])
+def test_parts_add_up(quantity: str, by: str) -> None:
+    report = evaluated()
+    if quantity == "area" and by == "operation":
+        with pytest.raises(ValueError, match="belongs to no operation"):
+            report.breakdown(quantity, by)
+        return
+    total = {"latency": report.latency_cycles, "energy": report.energy_pj, "area": report.area_um2}
+    parts = report.breakdown(quantity, by)
+    assert sum(parts.values()) == pytest.approx(total[quantity], rel=1e-12)
+    assert all(np.all(values >= 0) for values in parts.values())
+
+
+def test_refuses_other_quantities() -> None:
+    with pytest.raises(ValueError, match="latency, energy, area, not 'power'"):
+        evaluated().breakdown("power")
+    with pytest.raises(ValueError, match="not 'layer'"):
+        evaluated().breakdown("energy", "layer")
+
+
+def test_totals_follow_from_one_another() -> None:
+    report = evaluated(None, {}, {"clock_mhz": 350.0}, {"batch_size": 16})
+    assert report.latency_seconds == pytest.approx(
+        report.latency_cycles / np.array([700e6, 350e6, 700e6])
+    )
+    assert report.power_mw == pytest.approx(report.energy_pj * 1e-12 / report.latency_seconds * 1e3)
+    assert report.latency_cycles_per_sequence == pytest.approx(report.latency_cycles / [4, 4, 16])
+    assert report.energy_pj_per_sequence == pytest.approx(report.energy_pj / [4, 4, 16])
+    assert report.area_um2 == pytest.approx(area(report.designs).area_um2)
+    overridden = evaluated(Workload("bert-tiny", 64, 0.5, batch_size=2))
+    assert overridden.latency_cycles_per_sequence == pytest.approx(overridden.latency_cycles / 2)
+
+
+def test_leakage_lasts_as_long_as_the_run() -> None:
+    report = evaluated(None, {})
+    leakage = report.breakdown("energy")["weight_buffer_leakage"]
+    assert leakage == pytest.approx(8 * 210.40467e-3 * report.latency_seconds * 1e12)
+    background = report.breakdown("energy")["main_memory_background"]
+    assert background == pytest.approx(177.6e-3 * report.latency_seconds * 1e12)
+
+
+def test_stalls_are_what_steps_wait_for() -> None:
+    report = evaluated()
+    assert list(report.stalls) and set(report.stalls) == set(CAUSES)
+    # 2 · (6 + 4) + 2 cycles in each step of Edge, 22: whole steps.
+    assert report.stalls["step_constant"][0] % 22 == 0
+
+
+def test_utilization_lies_between_0_and_1() -> None:
+    for name, share in evaluated().utilization.items():
+        assert np.all((share > 0) & (share < 1)), name
+
+
+def test_multipliers_do_the_effectual_products() -> None:
+    report = evaluated(
+        Workload("bert-tiny", 64, {"INPUT": 0.5, "WEIGHT": 1, "LEFT": 0.2, "RIGHT": 0.3}), {}
+    )
+    h, s, f, b = 128, 64, 512, 4
+    linear = 2 * b * s * (4 * h * h + 2 * h * f) + b * (h * h + 2 * h)
+    attention = 2 * 2 * b * s * s * h
+    pairs = 0.5 * linear + 0.06 * attention
+    share = pairs / (1024 * 16 * report.latency_cycles)
+    assert report.utilization["multipliers"] == pytest.approx(share)
+
+
+def test_what_is_proven_and_what_is_not_priced() -> None:
+    report = evaluated(None, {})
+    unproven = {name for name, proven in report.proven.items() if not proven}
+    assert unproven == {
+        "embedding",
+        "pooler_tanh",
+        *(
+            f"{layer}.{name}"
+            for layer in (0, 1)
+            for name in ("attention_norm", "feed_forward_norm")
+        ),
+    }
+    assert "dynatran" in report.not_priced and "residual_add" in report.not_priced
+    assert not any("background" in name for name in report.not_priced)
+    rram = AcceleratorDesign.load("server")
+    unknown = evaluate([rram], Workload("bert-tiny", 64, 0.5))
+    assert "main_memory_background (rram)" in unknown.not_priced
+    assert unknown.breakdown("energy")["main_memory_background"] == 0
+
+
+def test_every_component_of_the_energy_names_its_constant() -> None:
+    report = evaluated(None, {})
+    table = Technology.load("acceltran-14nm").table
+    for component, source in report.sources.items():
+        path = source.removeprefix("acceltran-14nm: ").split(".")
+        if component == "main_memory_background":
+            assert "main_memory.yaml" in source
+        elif path[0] in ("block", "buffer"):
+            assert isinstance(table[path[0]][path[1]][path[2]], float)
+        elif path[0] == "lane":
+            assert path[1] in table["lane"][16]["gelu"]
+        elif path[0] == "tile_module":
+            assert path[2] in table["tile_module"][path[1]][16]
+        else:
+            assert path[0] in table
+
+
+def test_report_is_json_with_its_inputs() -> None:
+    report = evaluated()
+    found = json.loads(json.dumps(report.to_dict()))
+    assert found["technology"] == "acceltran-14nm" and "jha-lab" in found["technology_source"]
+    assert found["workload"]["model_hash"] == report.workload.model.design_hash
+    assert AcceleratorDesign.load(found["designs"][1]) == report.designs.design(1)
+    assert found["latency_cycles"] == pytest.approx(report.latency_cycles.tolist())
+    assert set(found["energy_pj_by_operation"]) == {"opening", *report.proven}
+
+
+def test_less_work_never_takes_longer() -> None:
+    space = DesignSpace.load("published")
+    designs = space.sample(200, np.random.default_rng(0))
+    designs.fields["nonlinearity"][:] = "gelu"
+    dense = evaluate(designs, Workload("bert-tiny", 64, 0.9))
+    sparse = evaluate(designs, Workload("bert-tiny", 64, 0.5))
+    shorter = evaluate(designs, Workload("bert-tiny", 32, 0.5))
+    assert np.all(sparse.latency_cycles < dense.latency_cycles)
+    assert np.all(sparse.energy_pj < dense.energy_pj)
+    assert np.all(shorter.latency_cycles < sparse.latency_cycles)
+
+
+def test_a_faster_memory_never_takes_longer() -> None:
+    edge = AcceleratorDesign.load("edge").model_dump()
+    fast = {"type": "hbm", "banks": 32, "ranks": 1, "channels": 4, "latency_cycles": 36}
+    report = evaluate([edge, {**edge, "memory": fast}], Workload("bert-tiny", 64, 0.5))
+    assert report.latency_cycles[1] < report.latency_cycles[0]
+
+
+def test_loop_orders_differ() -> None:
+    edge = AcceleratorDesign.load("edge")
+    designs = [edge.model_copy(update={"loop_order": order}) for order in LOOP_ORDERS]
+    report = evaluate(designs, Workload("bert-base", 128, 0.5))
+    assert len(set(np.round(report.energy_pj))) >= 8
+    assert report.energy_pj.max() > 1.5 * report.energy_pj.min()
+
+
+def test_needs_neither_torch_nor_amaranth() -> None:
+    script = (
+        "import sys; from sim import Workload, area, evaluate; "
+        "evaluate(['edge'], Workload('bert-tiny', 64, 0.5)); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'amaranth', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,156 @@
+"""Steps: every product covered once, operands moved when they change, and the page's tables."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwgen.design import LOOP_ORDERS, AcceleratorDesign
+from model.space import TransformerDesign
+from sim import Workload
+from sim.reference import walk
+from sim.schedule import Plan, schedule
+
+ROOT = Path(__file__).parents[2]
+MODEL = TransformerDesign.load(
+    {"layers": [{"hidden": 40, "heads": ["sa_sdp"] * 2, "feed_forward": [60]}]}
+)
+
+
+def plans(order: str, **changes: object) -> dict[str, Plan]:
+    design = AcceleratorDesign.load(
+        {
+            **AcceleratorDesign.load("small").model_dump(),
+            "tile_x": 4,
+            "tile_y": 8,
+            "tile_b": 2,
+            "pes": 3,
+            "lanes_per_pe": 2,
+            "macs_per_lane": 4,
+            "k_segment": 12,
+            "window": 8,
+            "fifo_depth": 16,
+            "loop_order": order,
+            **changes,
+        }
+    )
+    workload = Workload(MODEL, 13, 0.5, batch_size=3)
+    return {plan.task.label: plan for plan in schedule(design, workload).plans}
+
+
+@pytest.mark.parametrize("order", LOOP_ORDERS)
+def test_waves_cover_a_product_once(order: str) -> None:
+    plan = plans(order)["0.score"]
+    seen = np.zeros([plan.extents[letter] for letter in "bijk"], dtype=int)
+    for block in plan.blocks():
+        seen[tuple(slice(*getattr(block, letter)) for letter in "bijk")] += 1
+        tiles = [-(-block.size(letter) // plan.tiles[letter]) for letter in "bij"]
+        assert np.prod(tiles) <= plan.design.lanes
+        assert block.size("k") <= plan.design.k_segment
+    assert np.all(seen == 1)
+
+
+@pytest.mark.parametrize("order", LOOP_ORDERS)
+def test_lanes_hold_what_they_work_on(order: str) -> None:
+    for label in ("0.score", "0.query"):
+        plan = plans(order)[label]
+        held: dict[str, object] = {}
+        for step in plan.steps():
+            for letters, operand in (
+                ("bik", "left"),
+                ("kj" if label == "0.query" else "bkj", "right"),
+            ):
+                if step.compute is not None:
+                    wanted = [getattr(step.compute, letter) for letter in letters]
+                    assert held[operand] == wanted
+                for transfer in step.dispatch:
+                    if transfer.operand == operand:
+                        assert held.get(operand) != (
+                            arrives := [getattr(transfer.block, letter) for letter in letters]
+                        )
+                        held[operand] = arrives
+
+
+@pytest.mark.parametrize("order", LOOP_ORDERS)
+def test_partial_sums_are_where_they_are_needed(order: str) -> None:
+    plan = plans(order)["0.score"]
+    open_in_lanes: list[object] = []
+    spilled: dict[object, int] = {}
+    results = []
+    for step in plan.steps():
+        if step.fill is not None:
+            key = step.fill.block.b, step.fill.block.i, step.fill.block.j
+            # What is filled in this step was drained in a step before.
+            assert spilled[key] < step.number
+            open_in_lanes.append(key)
+        if step.compute is not None:
+            key = step.compute.b, step.compute.i, step.compute.j
+            if step.compute.k[0] > 0:
+                assert key in open_in_lanes
+            elif key not in open_in_lanes:
+                open_in_lanes.append(key)
+            assert plan.spills or len(open_in_lanes) <= 2, "an accumulator has two banks"
+        if step.write is not None:
+            key = step.write.block.b, step.write.block.i, step.write.block.j
+            open_in_lanes.remove(key)
+            if step.write.operand == "sums":
+                spilled[key] = step.number
+            else:
+                results.append(key)
+    assert len(results) == len(set(results)) == np.prod([plan.trips[letter] for letter in "bij"])
+
+
+def test_orders_differ() -> None:
+    design = AcceleratorDesign.load("small").model_copy(update={"pes": 1})
+    workload = Workload("bert-tiny", 64, 0.5)
+    counted = set()
+    for order in LOOP_ORDERS:
+        walked = walk(design.model_copy(update={"loop_order": order}), workload)
+        counted.add(
+            (walked.latency_cycles, walked.bits["activation_read"], walked.bits["weight_read"])
+        )
+    assert len(counted) >= 12
+
+
+def test_residency_follows_shapes_and_declared_densities() -> None:
+    large = plans("bijk")
+    assert all(plan.write_resident for label, plan in large.items() if label != "classifier")
+    assert not large["classifier"].write_resident, "logits stream out"
+    assert all(plan.prefetched for plan in large.values())
+    # Values of a 40 x 40 weight and its biases: 0.5 · 1600 · 20 + 40 · 51 = 18040 bits.
+    fits = plans("bijk", weight_buffer_kib=5)["0.key"]
+    assert fits.prefetched and fits.weight_values == 18040
+    streams = plans("bijk", weight_buffer_kib=4)["0.key"]
+    assert not streams.prefetched and plans("bijk", weight_buffer_kib=4)["0.query"].load_bits == 0
+    # 40 · 60 mask bits are more than a quarter of a KiB.
+    assert not plans("bijk", mask_buffer_kib=1)["0.feed_forward_0"].prefetched
+    assert plans("bijk", mask_buffer_kib=1)["0.key"].prefetched
+    # The hidden state takes 39 · 40 · 10 bits, and two of a size do not fit into 2 KiB with it.
+    small = plans("bijk", activation_buffer_kib=4)
+    assert [small[name].write_resident for name in ("embedding", "0.query", "0.key")] == [
+        True,
+        True,
+        False,
+    ]
+    assert small["0.score"].reads_resident == (True, False)
+
+
+def test_prefetch_comes_in_equal_shares() -> None:
+    found = plans("bijk")
+    for plan, following in itertools.pairwise(found.values()):
+        steps = list(plan.steps())
+        bits = following.weight_values + following.weight_masks
+        assert plan.load_bits == bits and len(steps) == plan.waves + 2
+        assert {step.load_bits for step in steps} == {-(-bits // len(steps))}
+
+
+def test_the_page_has_these_tables() -> None:
+    spec = importlib.util.spec_from_file_location("steps", ROOT / "examples" / "machine_steps.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs" / "machine.md").read_text()
+    for name, lines in module.pages().items():
+        assert "\n".join(lines) in page, name
