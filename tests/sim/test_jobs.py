@@ -1,4 +1,4 @@
-"""Jobs of the units from a recorded pass: operands that units take, cycles that they predict themselves."""
+"""Jobs of the units from a recorded pass: what units take, with the cycles that they predict."""
 
 import importlib
 from collections import Counter
@@ -75,7 +75,7 @@ def test_the_edge_is_partial() -> None:
 
 
 def test_a_lane_goes_on_from_the_segments_before() -> None:
-    """What leaves one segment is what the next starts from, and the last gives the whole product."""
+    """What leaves one segment is what the next starts from; the last gives the whole product."""
     made = design()
     recording = random_recording(
         WORKLOAD, made.bits, made.accumulator_bits, np.random.default_rng(5)

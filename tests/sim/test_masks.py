@@ -109,7 +109,7 @@ def test_lane_jobs_are_those_of_their_masks() -> None:
                 pairs += int(both.sum())
                 dots += 1
     assert jobs.periods[b, i, j] == periods and jobs.pairs[b, i, j] == pairs
-    # The last segment's results go on through dynatran, the values of its last beat, and post_sparsity.
+    # The last segment's results go on: dynatran, the values of its last beat, post_sparsity.
     units = [
         pre_sparsity.latency(made.pre_sparsity),
         mac_lane.latency(made.mac_lane),
