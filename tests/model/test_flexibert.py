@@ -3,7 +3,13 @@
 import pytest
 import torch
 from bert_names import of_bert
-from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
+    Trainer,
+    TrainingArguments,
+)
 
 from model.configuration import FlexiBertConfig
 from model.flexibert import FlexiBertForSequenceClassification, FlexiBertModel
@@ -135,3 +141,27 @@ def test_refuses_long_sequences_and_other_masks():
         model(torch.ones((1, 17), dtype=torch.int64))
     with pytest.raises(ValueError, match=r"shape of input_ids, \(1, 4\), not \(1, 3\)"):
         model(torch.ones((1, 4), dtype=torch.int64), torch.ones((1, 3), dtype=torch.int64))
+
+
+def test_hugging_face_trainer(tmp_path):
+    model = mixed({"activation_threshold": 0.05, "gradient_threshold": 1e-4})
+    before = model.encoder.layers[1].query.weight.detach().clone()
+    ids, mask = batch(lengths=(9, 5, 1, 7))
+    rows = [
+        {"input_ids": ids[i], "attention_mask": mask[i], "labels": torch.tensor(i % 3)}
+        for i in range(4)
+    ]
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=2,
+        report_to=[],
+        use_cpu=True,
+        save_strategy="no",
+        disable_tqdm=True,
+        learning_rate=1e-2,
+    )
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    assert (model.encoder.layers[1].query.weight != before).any()
+    assert trainer.predict(rows).predictions.shape == (4, 3)
