@@ -56,7 +56,7 @@ def random_job(spec: MacLaneSpec, rng: np.random.Generator) -> Job:
     others are completed by their initial value to a sum that was chosen: ties, the neighbours of
     the saturation's limits, and the activation's probes.
     """
-    activate = bool(rng.random() < 0.75)
+    activate = bool(rng.random() < 0.65)
     i_exponent, o_exponent = _random_exponents(spec, rng)
     targets = _edge_values(spec, rng)
     if activate:
@@ -131,18 +131,19 @@ def _padded(rows: Sequence[Any]) -> np.ndarray:
 
 
 def _random_exponents(spec: MacLaneSpec, rng: np.random.Generator) -> tuple[int, int]:
-    """Exponents for which the argument spans the interesting range, mostly."""
+    """Mostly exponents that show the whole of the non-linearity, some that the clamps are for."""
+    bits = spec.bits
     # With this exponent the numbers reach just to where gelu's table ends.
-    whole = LIMIT_LOG2 - (spec.bits - 1)
-    i_exponent = int(whole + rng.choice([-6, -2, -1, 0, 0, 0, 0, 1, 4]))
-    if rng.random() < 0.1:
-        i_exponent = int(rng.integers(-40, 40))
-    if spec.nonlinearity == "gelu":
-        fall = int(rng.choice([-LARGEST_GAIN] * 4 + [-2, -1, 0, 1, 3, spec.bits - 1]))
-    else:
-        fall = int(rng.integers(-spec.bits - 1, spec.bits + 2) if rng.random() < 0.5
-                   else rng.integers(-2, 4))
-    return i_exponent, i_exponent + fall
+    whole = LIMIT_LOG2 - (bits - 1)
+    kind = rng.choice(["all of gelu", "all of gelu", "near", "anywhere"])
+    if spec.nonlinearity == "relu" or kind == "anywhere":
+        i_exponent = int(rng.integers(-2 * bits - 12, LIMIT_LOG2 + 12))
+        lowest = -LARGEST_GAIN if spec.nonlinearity == "gelu" else -bits - 2
+        return i_exponent, i_exponent + int(rng.integers(lowest, bits + 12))
+    if kind == "near":
+        i_exponent = whole + int(rng.integers(-3, 3))
+        return i_exponent, i_exponent + int(rng.integers(-LARGEST_GAIN, 3))
+    return whole, whole - LARGEST_GAIN
 
 
 def _edge_values(spec: MacLaneSpec, rng: np.random.Generator) -> np.ndarray:
