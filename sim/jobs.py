@@ -17,7 +17,7 @@ from hwgen.units.pre_sparsity import cost as pre_sparsity
 from hwgen.units.softmax import cost as softmax
 from model.recording import RecordedProduct, Recording
 from sim.masks import RecordedMasks
-from sim.schedule import Block, Plan, schedule
+from sim.schedule import Block, Plan, Range, schedule
 from sim.workload import Workload
 
 Ints = NDArray[np.int64]
@@ -61,10 +61,11 @@ def unit_jobs(design: AcceleratorDesign, workload: Workload, recording: Recordin
     plans = list(schedule(design, workload).plans)
     products = [plan for plan in plans if plan.task.operation.kind == "product"]
     jobs = []
-    for job in _choose(products, prefer_activation=True, closing=False):
+    for job in _choose(products, masks, prefer_activation=True, closing=False):
         jobs += [_pre_sparsity(job, masks), _mac_lane(job, masks)]
     for job in _choose(
         [plan for plan in products if not plan.task.operation.activation],
+        masks,
         prefer_activation=False,
         closing=True,
     ):
@@ -72,36 +73,61 @@ def unit_jobs(design: AcceleratorDesign, workload: Workload, recording: Recordin
     return jobs + _softmax([plan for plan in plans if plan.task.operation.kind == "softmax"], masks)
 
 
-def _choose(plans: list[Plan], prefer_activation: bool, closing: bool) -> list[LaneJob]:
-    """Pick the first tile of the first product, one of the middle of another, and a partial one.
+def _choose(
+    plans: list[Plan], masks: RecordedMasks, prefer_activation: bool, closing: bool
+) -> list[LaneJob]:
+    """Pick the first tile of the first product, a full one of another, and a partial one.
 
     Parameters
     ----------
-    prefer_activation : whether the middle one shall be of a product with a non-linearity
+    plans : the products
+    masks : of the tiles that would do, the one with most effectual pairs is picked
+    prefer_activation : whether the full one shall be of a product with a non-linearity
     closing : whether only last segments count, after which results leave the lane
     """
     inner = [plan for plan in plans if plan.task.operation.activation] if prefer_activation else []
     middle = inner[len(inner) // 2] if inner else plans[len(plans) // 2]
-    edge = max(plans, key=_partial_dimensions)
-    chosen = []
-    for name, plan, position in (
-        ("first", plans[0], "low"),
-        ("interior", middle, "middle"),
-        ("edge", edge, "high"),
-    ):
-        ranges = {}
-        for letter in "bijk":
-            tile, extent = plan.tiles[letter], plan.extents[letter]
-            last = (extent - 1) // tile
-            at = {"low": 0, "middle": last // 2, "high": last}[position]
-            at = last if letter == "k" and closing else at
-            ranges[letter] = (at * tile, min(extent, (at + 1) * tile))
-        chosen.append(LaneJob(f"{name}: {plan.task.label}", plan, Block(**ranges)))
-    return chosen
+    ragged = sorted(plans, key=_partial_dimensions, reverse=True)
+    edges = (_busiest(plan, masks, "edge", closing) for plan in ragged)
+    # Tiles of padding alone are all zeros: another product's edge is then a better test.
+    edge = next((pick for pick in edges if pick[1] > 0), None)
+    return [
+        _busiest(plans[0], masks, "first", closing)[0],
+        _busiest(middle, masks, "interior", closing)[0],
+        (edge or _busiest(ragged[0], masks, "edge", closing))[0],
+    ]
+
+
+def _busiest(plan: Plan, masks: RecordedMasks, name: str, closing: bool) -> tuple[LaneJob, int]:
+    """Pick the tile with most effectual pairs among those that a name means, with its pairs."""
+    last = {letter: (plan.extents[letter] - 1) // plan.tiles[letter] for letter in "bijk"}
+    at_k = last["k"] if closing else {"first": 0, "interior": last["k"] // 2}.get(name, last["k"])
+    k = _range(plan, "k", at_k)
+    among = []
+    for letter in "bij":
+        partial = plan.extents[letter] % plan.tiles[letter] > 0
+        if name == "first":
+            among.append(slice(0, 1))
+        elif name == "edge":
+            among.append(slice(last[letter] if partial else 0, last[letter] + 1))
+        else:
+            among.append(slice(0, max(1, last[letter] + 1 - partial)))
+    pairs = masks.lane_jobs(plan, k).pairs[tuple(among)]
+    best = np.unravel_index(int(pairs.argmax()), pairs.shape)
+    b, i, j = (
+        _range(plan, letter, part.start + int(offset))
+        for letter, part, offset in zip("bij", among, best, strict=True)
+    )
+    return LaneJob(f"{name}: {plan.task.label}", plan, Block(b, i, j, k)), int(pairs[best])
 
 
 def _partial_dimensions(plan: Plan) -> int:
     return sum(plan.extents[letter] % plan.tiles[letter] > 0 for letter in "bijk")
+
+
+def _range(plan: Plan, letter: str, tile: int) -> Range:
+    start = tile * plan.tiles[letter]
+    return start, min(plan.extents[letter], start + plan.tiles[letter])
 
 
 def _operands(job: LaneJob, product: RecordedProduct) -> tuple[Ints, Ints]:
@@ -213,8 +239,9 @@ def _softmax(plans: list[Plan], masks: RecordedMasks) -> list[Job]:
         ("edge", plans[-1]),
     ):
         recorded = masks.rows(plan.task.operation)
-        count = len(recorded.rows)
-        at = {"first": 0, "interior": count // 2, "edge": count - 1}[name]
+        real = recorded.valid_mask.sum(axis=1)
+        shortest = np.where(real > 0, real, real.max() + 1).argmin()
+        at = {"first": 0, "interior": int(real.argmax()), "edge": int(shortest)}[name]
         row, valid_mask = recorded.rows[at], recorded.valid_mask[at]
         operands = {"rows": [row.tolist()], "valid_masks": [valid_mask.astype(int).tolist()]}
         cycles = int(softmax.cycles(plan.design.softmax, len(row)))
