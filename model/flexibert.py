@@ -339,7 +339,8 @@ class FlexiBertForSequenceClassification(FlexiBertPreTrainedModel):
         """
         encoded = self.encoder(input_ids, attention_mask, token_type_ids, output_hidden_states)
         pooled = self.dropout(encoded.pooler_output)[:, None]
-        logits = self.dynaprop.product(self.classifier(pooled), None, "classifier", None)[:, 0]
+        logits = self.dynaprop.product(self.classifier(pooled), None, "classifier", None)
+        logits = self.dynaprop.store(logits, None, "classifier", None)[:, 0]
         loss = None if labels is None else functional.cross_entropy(logits, labels)
         made = SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=encoded.hidden_states

@@ -29,6 +29,9 @@ Progress = Callable[[float, str], None]
 
 LOCK = "run.lock"
 
+PREPARATION = 0.15
+"""Share of a search's progress that preparing the task counts."""
+
 SWEEP = 20_000
 """Designs that are costed for each model of the top rung, about."""
 
@@ -200,13 +203,21 @@ class _Session:
     def _progress(self, epochs: float, message: str) -> None:
         self._done += epochs
         self.archive.set_fact(self._name, self.clock.elapsed() - self.clock.before)
+        rest = 0.99 - PREPARATION
+        self._tell(PREPARATION + rest * min(1.0, self._done / self._expected), message)
+
+    def _tell(self, share: float, message: str) -> None:
         if self._callback is not None:
-            self._callback(min(0.98, 0.97 * self._done / self._expected), message)
+            self._callback(share, message)
 
     def search(self) -> None:
         """Search to the end."""
-        self._progress(0.0, "preparing the task and its teacher")
-        self.pool.trainer.prepare(self.config["task"], self.config["sequence_length"])
+        self._tell(0.0, "preparing the task")
+        self.pool.trainer.prepare(
+            self.config["task"],
+            self.config["sequence_length"],
+            lambda share, message: self._tell(PREPARATION * share, message),
+        )
         halving = SuccessiveHalving(
             Codec(self.space, self.config["labels"]),
             self.pairs,
@@ -220,8 +231,7 @@ class _Session:
             self.pool.trainer.tidy(folder)
         self.archive.set_fact("finished", {"notes": notes})
         self._progress(0.0, "done")
-        if self._callback is not None:
-            self._callback(1.0, "done")
+        self._tell(1.0, "done")
 
 
 def _prepare_folder(folder: Path) -> None:

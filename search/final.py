@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -74,7 +75,11 @@ def read_final(run: Run) -> FinalResult | None:
 
 
 def open_test_split(
-    run: Run, seeds: int, workers: int | None = None, trainer: Trainer | None = None
+    run: Run,
+    seeds: int,
+    workers: int | None = None,
+    trainer: Trainer | None = None,
+    progress: Callable[[float, str], None] = lambda share, message: None,
 ) -> FinalResult:
     """Open the test split for members of the front, on record; once for a run.
 
@@ -117,8 +122,10 @@ def open_test_split(
         )
     jobs = _jobs(run, opening)
     names = {str(job.out): name for name, job in jobs.items()}
+    progress(0.0, f"training {len(jobs)} models anew")
     with WorkerPool(trainer, workers) as pool:
-        for job, outcome in pool.run(list(jobs.values()), run_test):
+        for done, (job, outcome) in enumerate(pool.run(list(jobs.values()), run_test), start=1):
+            progress(done / len(jobs), f"tested {done} of {len(jobs)} models")
             accuracy, examples = outcome.result or (None, None)
             run.archive.set_fact(
                 names[str(job.out)],

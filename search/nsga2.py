@@ -109,6 +109,8 @@ def evolve(
             genome = individual.X.astype("int64")
             duplicates.evaluated.add(genome.tobytes())
             known.setdefault(codec.decode_model(genome).key, genome)
+        if not problem.pairs.evaluations(0):
+            return "no pair of the first population could be evaluated"
         done, generation = done + len(infills), generation + 1
     return None
 

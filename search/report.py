@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ def write_report(
     workers: int | None = None,
     trainer: Trainer | None = None,
     evaluator: Evaluator | None = None,
+    progress: Callable[[float, str], None] | None = None,
 ) -> Path:
     """Write the report of a run.
 
@@ -56,6 +57,7 @@ def write_report(
     seeds : new seeds to train each of these members' models with before; 0 tests them as they are
     workers, trainer : what trains for the final report
     evaluator : what breakdowns are taken from; ELECTOR with the run's settings where None
+    progress : called with the share that is done, 0 to 1, and what is being done
 
     Returns
     -------
@@ -76,7 +78,13 @@ def write_report(
         evaluator = ElectorEvaluator(
             config["technology"], config["sequence_length"], config["mode"]
         )
-    opened = open_test_split(run, seeds, workers, trainer) if final else read_final(run)
+    tell = progress or (lambda share, message: None)
+    opened: FinalResult | None
+    if final:
+        opened = open_test_split(run, seeds, workers, trainer, lambda s, m: tell(0.9 * s, m))
+    else:
+        opened = read_final(run)
+    tell(0.9, "breaking the front's costs down")
     target = Path(path) if path is not None else run.path / REPORT
     text = _render(run, evaluator, opened)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +94,7 @@ def write_report(
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+    tell(1.0, "done")
     return target
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from model.recipe import Recipe
 from search.training import TaskFacts, TrainingJob, TrainingResult, file_hash
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from model.data import Task
     from model.trained import TrainedModel
+
+CALIBRATION_TEXTS = 1024
+"""Texts of the training split that exponents are calibrated on."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,20 @@ class DynaPropTrainer:
     """Trains with pruned activations and gradients, from a teacher; the densities are measured.
 
     PyTorch is imported when the first model is trained, so that a search's process stays light.
+
+    Parameters
+    ----------
+    recipe : how to train; its epochs and fraction are replaced by those of the rungs
     """
+
+    recipe: Recipe = field(default_factory=Recipe)
 
     @property
     def name(self) -> str:
-        """Name and settings."""
-        return "dynaprop"
+        """Name, and the settings that differ from the usual ones."""
+        usual, chosen = asdict(Recipe()), asdict(self.recipe)
+        other = [f"{key}={value}" for key, value in chosen.items() if value != usual[key]]
+        return " ".join(["dynaprop", *other])
 
     def facts(self, task: str, sequence_length: int | None = None) -> TaskFacts:
         """Return the facts of a task."""
@@ -33,16 +47,24 @@ class DynaPropTrainer:
             loaded.labels, loaded.sequence_length, len(loaded.validation), loaded.split_hash
         )
 
-    def prepare(self, task: str, sequence_length: int) -> None:
+    def prepare(
+        self, task: str, sequence_length: int, progress: Callable[[float, str], None]
+    ) -> None:
         """Fine-tune the teacher and keep its logits, unless that was done before."""
+        if self.recipe.distillation == 0:
+            return
         from model.teacher import fine_tuned_teacher
 
         loaded = _task(task, sequence_length)
-        fine_tuned_teacher(loaded).logits(loaded)
+        fine_tuned_teacher(
+            loaded, progress=lambda now: progress(0.8 * now.fraction, now.phase)
+        ).logits(loaded, lambda now: progress(0.8 + 0.2 * now.fraction, now.phase))
 
     def train(self, job: TrainingJob) -> TrainingResult:
-        """Train a model, going on from the rung below."""
-        trained = _train(job)
+        """Train a model, going on from the rung below; above rung 0 it is calibrated, too."""
+        trained = self._train(job)
+        if job.rung > 0:
+            _calibrate(trained, _task(job.task, job.sequence_length))
         return TrainingResult(
             accuracy=trained.validation_accuracy,
             examples=trained.validation_n,
@@ -54,12 +76,25 @@ class DynaPropTrainer:
         """Train, then open the test split, which is recorded beside the model too."""
         from model.trained import final_test
 
-        result = final_test(_train(job), _task(job.task, job.sequence_length))
+        result = final_test(self._train(job), _task(job.task, job.sequence_length))
         return result.test_accuracy, result.test_n
 
     def tidy(self, folder: Path) -> None:
         """Remove the state that a higher rung would go on from."""
         (folder / "trunk.safetensors").unlink(missing_ok=True)
+
+    def _train(self, job: TrainingJob) -> TrainedModel:
+        from model.policy import PruningPolicy
+        from model.train import train
+
+        policy = PruningPolicy(
+            activation_threshold=job.model.activation_threshold,
+            gradient_threshold=job.model.gradient_threshold,
+        )
+        recipe = replace(self.recipe, epochs=job.total_epochs).rung(job.epochs / job.total_epochs)
+        task = _task(job.task, job.sequence_length)
+        start = job.start if job.start is not None and job.start.is_dir() else None
+        return train(job.model.design, task, policy, recipe, job.seed, job.out, start=start)
 
 
 @lru_cache(maxsize=4)
@@ -69,17 +104,14 @@ def _task(name: str, sequence_length: int | None) -> Task:
     return load_task(name, sequence_length)
 
 
-def _train(job: TrainingJob) -> TrainedModel:
-    from model.policy import PruningPolicy
-    from model.recipe import Recipe
-    from model.train import train
+def _calibrate(trained: TrainedModel, task: Task) -> None:
+    """Give every stored tensor its exponent, on texts of the training split."""
+    from model.calibration import FILE_NAME, calibrate
+    from model.teacher import model_inputs
+    from model.tokens import evaluation_batches, tokenize
 
-    point = job.model
-    policy = PruningPolicy(
-        activation_threshold=point.activation_threshold,
-        gradient_threshold=point.gradient_threshold,
-    )
-    settings: dict[str, Any] = {"epochs": job.total_epochs}
-    recipe = Recipe(**settings).rung(job.epochs / job.total_epochs)
-    task = _task(job.task, job.sequence_length)
-    return train(point.design, task, policy, recipe, job.seed, job.out, start=job.start)
+    if (trained.path / FILE_NAME).is_file():
+        return
+    tokens = tokenize(task.train.texts[:CALIBRATION_TEXTS], trained.sequence_length)
+    batches = (model_inputs(tokens, rows) for rows in evaluation_batches(tokens.lengths))
+    calibrate(trained.model, batches, split="train").save(trained.path)

@@ -97,7 +97,9 @@ class Trainer(Protocol):
         """Return the facts of a task; an unknown one is a ValueError."""
         ...
 
-    def prepare(self, task: str, sequence_length: int) -> None:
+    def prepare(
+        self, task: str, sequence_length: int, progress: Callable[[float, str], None]
+    ) -> None:
         """Make what all trainings of a task share (data, teacher), once, before the first."""
         ...
 

@@ -40,8 +40,8 @@ class FakeTrainer:
             raise ValueError(f"unknown task {task!r}")
         return TaskFacts(2, sequence_length or 64, 1600, "0" * 16)
 
-    def prepare(self, task: str, sequence_length: int) -> None:
-        pass
+    def prepare(self, task: str, sequence_length: int, progress) -> None:
+        progress(0.5, "half of the teacher")
 
     def train(self, job: TrainingJob) -> TrainingResult:
         time.sleep(self.seconds)
