@@ -64,12 +64,10 @@ class Queue(wiring.Component):
     Parameters
     ----------
     shape : shape of an entry
-    depth : entries, at least 4
+    depth : entries, at least 4: fewer could not keep up with a write a cycle
     """
 
     def __init__(self, shape, depth):
-        if depth < 4:
-            raise ValueError(f"depth must be at least 4 entries, not {depth}")
         self._width = Shape.cast(shape).width
         self.depth = depth
         super().__init__({

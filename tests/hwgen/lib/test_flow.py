@@ -78,11 +78,6 @@ def test_an_entry_is_there_two_cycles_after_its_write_and_free_after_its_read(de
     assert got == seen
 
 
-def test_a_shallow_queue_is_refused():
-    with pytest.raises(ValueError, match="at least 4 entries, not 3"):
-        Queue(8, 3)
-
-
 def test_keep_ends_a_beat():
     class Dut(wiring.Component):
         i: In(data.StructLayout({"value": 8, "keep": 1, "valid": 1}))
