@@ -1,0 +1,53 @@
+"""Every script of examples/ runs as its first line says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(script: str, *arguments: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script, *arguments], cwd=cwd, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_loop_orders(tmp_path: Path) -> None:
+    lines = run("loop_orders.py", "bert-base", "edge", cwd=tmp_path).splitlines()
+    assert len(lines) == 24
+    energies = [float(line.split()[1]) for line in lines]
+    assert energies == sorted(energies) and energies[0] < energies[-1] / 2
+
+
+@pytest.mark.rtl
+def test_generate_verilog_and_run_its_testbenches(tmp_path: Path, simulator: str) -> None:
+    printed = run("generate_verilog.py", "built", "small", cwd=tmp_path)
+    assert "built/verilog/mac_lane.v" in printed
+    verdicts = run("run_testbenches.py", "built", simulator, cwd=tmp_path).splitlines()
+    assert len(verdicts) == 5
+    for verdict in verdicts:
+        assert "bit-exact: yes" in verdict
+        predicted, counted = verdict.split("predicted ")[1].split(", counted ")
+        assert predicted == counted
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_run_search(tmp_path: Path, simulator: str) -> None:
+    printed = run("run_search.py", "found", "4", cwd=tmp_path)
+    assert "knee" in printed
+    verdicts = run("run_testbenches.py", "found/knee", simulator, cwd=tmp_path)
+    assert verdicts.count("bit-exact: yes") == 5
+
+
+def test_every_example_is_tested() -> None:
+    own = Path(__file__).read_text()
+    pages = (EXAMPLES.parent / "tests" / "sim").glob("*.py")
+    tested = own + "".join(page.read_text() for page in pages)
+    for script in EXAMPLES.glob("*.py"):
+        assert script.stem in tested, script
