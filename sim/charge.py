@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,20 +47,16 @@ PORTS = (
 """What is charged by the block: fills are reads, main memory is one port."""
 
 
-@dataclass
 class Transfers:
-    """Bits that move in each step, by flow; arrays of shape (steps,)."""
+    """Bits that move in each step, by flow: whole numbers in float64, shape (flows, steps)."""
 
-    steps: int
-    bits: dict[str, Ints] = field(default_factory=dict)
+    def __init__(self, steps: int) -> None:
+        """Nothing moves yet."""
+        self.bits = np.zeros((len(FLOWS), steps))
 
-    def add(self, flow: str, bits: Ints) -> None:
+    def add(self, flow: str, bits: Floats | Ints) -> None:
         """Add bits to a flow."""
-        self.bits[flow] = self.bits[flow] + bits if flow in self.bits else bits
-
-    def __getitem__(self, flow: str) -> Ints:
-        """Return the bits of a flow, zeros where nothing was added."""
-        return self.bits[flow] if flow in self.bits else np.zeros(self.steps, dtype=np.int64)
+        self.bits[FLOWS.index(flow)] += bits
 
 
 def step_constant(designs: DesignBatch) -> Ints:
@@ -71,9 +65,13 @@ def step_constant(designs: DesignBatch) -> Ints:
     return np.asarray(2 * levels.astype(np.int64) + 2)
 
 
-def ceil_divide(bits: Ints, numerator: Ints, denominator: Ints) -> Ints:
-    """Cycles of a job of so many bits on a port of rate numerator / denominator."""
-    return -(-bits * denominator // numerator)
+def ceil_divide(bits: Floats, numerator: Floats, denominator: Floats) -> Floats:
+    """Cycles of jobs of so many bits on ports of rate numerator / denominator.
+
+    Products and quotients of whole numbers below 2^53 round to the nearest float64, and a quotient
+    is nearer to its own ceiling than to the next whole number: the result is exact.
+    """
+    return np.ceil(bits * denominator / numerator)
 
 
 def charge(
@@ -104,50 +102,45 @@ def charge(
     Arrays of shape (designs,): "cycles", "busy.main_memory", "blocks.<port>"; detailed also
     "stall.<cause>", "busy.<engine>" and "bits.<flow>".
     """
-    rate = designs.buffer_rate_numerator[design], designs.buffer_rate_denominator[design]
-    flows = {flow: transfers[flow] for flow in FLOWS}
+    rate = (
+        designs.buffer_rate_numerator.astype(np.float64)[design],
+        designs.buffer_rate_denominator.astype(np.float64)[design],
+    )
+    flows = dict(zip(FLOWS, transfers.bits, strict=True))
     memory = flows["memory_read"] + flows["memory_write"]
     memory_cycles = ceil_divide(
         memory, designs.memory_rate_numerator[design], designs.memory_rate_denominator[design]
     )
-    times: dict[str, NDArray[np.float64] | Ints] = {
+    times = {
         engine: compute,
-        "activation_buffer": np.maximum(
-            ceil_divide(flows["activation_read"], *rate),
-            ceil_divide(flows["activation_write"], *rate),
+        "activation_buffer": ceil_divide(
+            np.maximum(flows["activation_read"], flows["activation_write"]), *rate
         )
         + ceil_divide(flows["activation_fill"], *rate),
         "weight_buffer": ceil_divide(flows["weight_read"], *rate),
-        "mask_buffer": np.maximum(
-            ceil_divide(flows["mask_read"], *rate), ceil_divide(flows["mask_write"], *rate)
-        ),
-        "main_memory": np.where(
-            memory > 0, designs.memory_latency_cycles[design] + memory_cycles, 0
-        ),
+        "mask_buffer": ceil_divide(np.maximum(flows["mask_read"], flows["mask_write"]), *rate),
+        "main_memory": (designs.memory_latency_cycles[design] + memory_cycles) * (memory > 0),
     }
-    stacked = np.stack(list(times.values())).astype(np.float64)
-    longest = np.max(stacked, axis=0)
+    longest = compute
+    for busy in times.values():
+        longest = np.maximum(longest, busy)
     constant = step_constant(designs)[design]
-    ports = {
-        "activation_read": flows["activation_read"] + flows["activation_fill"],
-        **{
-            port: flows[port]
-            for port in ("activation_write", "weight_read", "mask_read", "mask_write")
-        },
-        "main_memory": memory,
-    }
+    ports = {name: flows[name] for name in PORTS if name in flows} | {"main_memory": memory}
+    ports["activation_read"] = flows["activation_read"] + flows["activation_fill"]
     columns: dict[str, Floats | Ints] = {
         "cycles": longest + constant,
         "busy.main_memory": times["main_memory"],
     }
-    columns |= {f"blocks.{port}": -(-bits // block_bits) for port, bits in ports.items()}
+    columns |= {f"blocks.{port}": np.ceil(bits / block_bits) for port, bits in ports.items()}
     if detailed:
-        first = np.argmax(stacked, axis=0)
+        first = np.argmax(np.stack(list(times.values())), axis=0)
         columns["stall.step_constant"] = constant
         for number, name in enumerate(times):
-            columns[f"stall.{name}"] = np.where(first == number, longest, 0)
+            columns[f"stall.{name}"] = longest * (first == number)
             columns[f"busy.{name}"] = times[name]
         columns |= {f"bits.{flow}": bits for flow, bits in flows.items()}
-    table = np.stack(list(columns.values())).astype(np.float64) * count
+    table = np.empty((len(columns), len(design)))
+    for line, values in zip(table, columns.values(), strict=True):
+        np.multiply(values, count, out=line)
     sums = np.add.reduceat(table, starts, axis=1)
     return dict(zip(columns, sums, strict=True))

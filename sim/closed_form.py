@@ -199,15 +199,14 @@ def _product(
     sums["pairs"] = densities[0] * densities[1] * dots * tiling.extents[DIM_K]
     sums["results"] = dots.astype(np.float64)
     for flow, bits in (("weight_load", home.weight_values), ("mask_load", home.weight_masks)):
-        sums[f"bits.{flow}"] = (bits * home.prefetched).astype(np.float64)
-        blocks = -(-bits // population.block_bits) * home.prefetched
-        sums[f"blocks.{flow}"] = blocks.astype(np.float64)
+        sums[f"bits.{flow}"] = 1.0 * bits * home.prefetched
+        sums[f"blocks.{flow}"] = np.ceil(bits / population.block_bits) * home.prefetched
     return sums
 
 
 def _share(load: Ints, waves: Ints) -> Ints:
     """Bits of the next weights that come in each of the waves + 2 steps."""
-    return -(-load // (waves + 2))
+    return np.ceil(load / (waves + 2))
 
 
 def _dispatch(

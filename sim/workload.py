@@ -172,11 +172,12 @@ class Workload:
 
 
 def compressed_bits(density: float, elements: Any, bits: Any) -> Any:
-    """Bits of the non-zeros of elements, ⌈density · elements · bits⌉, for integers or arrays."""
+    """Bits of the non-zeros of elements, ⌈density · elements · bits⌉.
+
+    An integer for integers, whole numbers in float64 for arrays.
+    """
     product = density * (elements * bits)
-    return (
-        np.ceil(product).astype(np.int64) if isinstance(product, np.ndarray) else math.ceil(product)
-    )
+    return np.ceil(product) if isinstance(product, np.ndarray) else math.ceil(product)
 
 
 def _check_count(name: str, value: Any) -> None:
