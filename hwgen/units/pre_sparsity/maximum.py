@@ -8,9 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 NEGLIGIBLE = 50.0
 """Negative logarithm of the probability that may wrap around the grid, on either side."""
 
-ROUNDING = 1e-16
-"""Probability below which what the transform gives is its rounding error."""
-
 CHUNK = 1 << 20
 """Grid points that are worked on at once."""
 
@@ -25,7 +22,8 @@ def expected_maximum(values: ArrayLike, probabilities: ArrayLike, dots: ArrayLik
     """Expectation of the maximum over independent lanes of sums of independent periods.
 
     The distribution of the sum is the inverse Fourier transform of a power of the characteristic
-    function, on a grid about the mean that holds all but e^−50 of it on either side: by Bernstein's
+    function, exact but for rounding (5e-8 of the result and less, for up to 131072 lanes; 1e-12 for
+    one), on a grid about the mean that holds all but e^−50 of it on either side: by Bernstein's
     inequality, for a variance v and a span r of one period and L = 50, the grid reaches
     L·r/3 + √((L·r/3)² + 2·L·v·dots) to either side, never less than ten standard deviations.
 
@@ -106,8 +104,7 @@ def _above_lowest(table: NDArray[np.float64], average: NDArray[np.float64],
     angle = frequency[column] * (start - total)[line]
     spectrum = np.zeros((len(index), size // 2 + 1), np.complex128)
     spectrum[line, column] = factor[row[line], column] ** dots[line] * np.exp(1j * angle)
-    probability = np.fft.irfft(spectrum, size, axis=1)
-    probability[probability < ROUNDING] = 0.0
+    probability = np.maximum(np.fft.irfft(spectrum, size, axis=1), 0.0)
     reached = np.cumsum(probability[:, ::-1], axis=1)[:, ::-1]
     beyond = np.minimum(reached[:, 1:] / reached[:, :1], 1.0)
     with np.errstate(divide="ignore"):

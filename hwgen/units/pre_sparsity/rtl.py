@@ -104,8 +104,9 @@ class PreSparsity(wiring.Component):
     def _kept(self, m, own, other, zeros, name):
         """Which of an operand's values have a partner."""
         levels = range((self.spec.window - 1).bit_length())
-        bits, valid, _ = close_gaps(m, list(other), list(own), self._cut(zeros), levels, name)
-        return Cat(bits) & Cat(valid)
+        bits, _, _ = close_gaps(m, list(other), list(own), self._cut(zeros), levels, name)
+        # Behind the last value they may be anything: it would come after all that is used.
+        return Cat(bits)
 
     def _closed(self, m, s, levels):
         """Both operands after some levels of the network."""
