@@ -199,7 +199,7 @@ def _product(
     sums["pairs"] = densities[0] * densities[1] * dots * tiling.extents[DIM_K]
     sums["results"] = dots.astype(np.float64)
     for flow, bits in (("weight_load", home.weight_values), ("mask_load", home.weight_masks)):
-        sums[f"bits.{flow}"] = 1.0 * bits * home.prefetched
+        sums[f"bits.{flow}"] = np.asarray(bits * home.prefetched, dtype=np.float64)
         sums[f"blocks.{flow}"] = np.ceil(bits / population.block_bits) * home.prefetched
     return sums
 
