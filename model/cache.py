@@ -5,12 +5,15 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 
 def cache_folder() -> Path:
@@ -29,6 +32,17 @@ def content_hash(content: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Raise what safetensors cannot write as the OSError that it is, which it is not by itself."""
+    try:
+        yield
+    except SafetensorError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        raise
+
+
+@contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to, which takes its place when the block ends well.
 
@@ -40,7 +54,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with disk_errors():
+            yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
@@ -100,7 +115,8 @@ def cached_folder(kind: str, inputs: Mapping[str, Any], build: Callable[[Path], 
             return folder
         working = folder.with_name(folder.name + ".partial")
         working.mkdir(parents=True, exist_ok=True)
-        build(working)
+        with disk_errors():
+            build(working)
         write_json(working / "inputs.json", inputs)
         working.replace(folder)
     return folder

@@ -168,10 +168,17 @@ def _attempt(work: Callable[[Trainer, TrainingJob], Any], trainer: Trainer,
     try:
         result, error = work(trainer, job), None
     except Exception as reason:  # whatever a training raises is recorded, and the search goes on
-        if isinstance(reason, OSError) and reason.errno == errno.ENOSPC:
-            raise
+        if _disk_is_full(reason):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from reason
         result, error = None, f"{type(reason).__name__}: {reason}"
     return Outcome(result, error, time.monotonic() - started)
+
+
+def _disk_is_full(reason: BaseException) -> bool:
+    """Whether there was no space left; safetensors and PyTorch say so in words alone."""
+    return getattr(reason, "errno", None) == errno.ENOSPC or (
+        os.strerror(errno.ENOSPC).lower() in str(reason).lower()
+    )
 
 
 class WorkerPool:

@@ -1,11 +1,13 @@
 """Files written whole or not at all, and a cache that several processes share."""
 
+import errno
 import json
 import multiprocessing
 import time
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from model.cache import atomic_path, cache_folder, cached_folder, content_hash, locked, write_json
 
@@ -38,6 +40,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         raise OSError(28, "No space left on device")
     assert json.loads(path.read_text()) == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_an_os_error_whoever_writes(tmp_path: Path) -> None:
+    said = "Error while serializing: I/O error: No space left on device (os error 28)"
+    with pytest.raises(OSError, match="No space left") as raised, atomic_path(tmp_path / "x"):
+        raise SafetensorError(said)
+    assert raised.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
+    with pytest.raises(SafetensorError, match="invalid header"), atomic_path(tmp_path / "x"):
+        raise SafetensorError("invalid header")
 
 
 def test_nan_is_not_written(tmp_path: Path) -> None:
