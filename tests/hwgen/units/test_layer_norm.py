@@ -198,6 +198,24 @@ def test_the_same_in_torch_and_in_strict_arrays(bits):
             assert (alone == want[index]).all()
 
 
+def test_constant_rows_in_torch_where_epsilon_is_less_than_any_variance():
+    # Nothing but the tiny ε is under the root, and a table knows no negative index in torch.
+    zero, beta = torch.zeros(7, dtype=torch.int64), torch.arange(7)
+    got = golden(zero + 5, 127, beta, 0, beta, 0, 0, LayerNormSpec(1, 8, 7, 1e-12))
+    assert got.tolist() == beta.tolist()
+
+
+def test_both_terms_saturate_at_eight_times_the_range():
+    # −1·127·2^9 ulps and 127·2^4 ulps are cut off at 2^10 ulps, and cancel; 2^9 ulps are not.
+    x, gamma = np.asarray([-1, 1]), np.asarray([127, 127])
+    spec = LayerNormSpec(1, 8, 2, 1e-12)
+    for beta, exponent, wanted in ((127, 4, 0), (64, 4, 0), (63, 4, -16), (-128, 4, -128)):
+        got = golden(x, 0, gamma, 9, np.asarray([beta, beta]), exponent, 0, spec)
+        assert got[0] == wanted
+    assert golden(x, 0, gamma, 3, np.asarray([127, 127]), 3, 0, spec)[0] == 0
+    assert golden(x, 0, gamma, 2, np.asarray([127, 127]), 3, 0, spec)[0] == 127
+
+
 def test_known_bits():
     # What RTL will have to equal: a change here is a change of the hardware.
     x = np.arange(30 * 100).reshape(30, 100) ** 3 * 7919 % 2**20 - 2**19
