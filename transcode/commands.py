@@ -149,7 +149,9 @@ def search(
     ] = None,
     limit: Annotated[
         list[str] | None,
-        typer.Option(help="A constraint, such as area_um2<=6e7; may be given several times."),
+        typer.Option(
+            help="A constraint, such as area_um2<=6e7 or accuracy>=0.75; may come several times."
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that train; default: one a core.", min=1)
@@ -302,14 +304,17 @@ def demo(
 
 
 def _limits(texts: list[str]) -> dict[str, float]:
-    """Read constraints such as area_um2<=6e7."""
+    """Read constraints such as area_um2<=6e7 and accuracy>=0.75."""
     limits = {}
     for text in texts:
-        name, separator, value = text.partition("<=")
+        name, separator, value = text.partition(">=" if ">=" in text else "<=")
+        name = name.strip()
+        wanted = ">=" if name == "accuracy" else "<="
         try:
-            limits[name.strip()] = float(value)
+            limits[name] = float(value)
         except ValueError:
             separator = ""
-        if not separator:
-            raise ValueError(f"a limit is written area_um2<=6e7, not {text!r}")
+        if separator != wanted:
+            example = "accuracy>=0.75" if name == "accuracy" else "area_um2<=6e7"
+            raise ValueError(f"a limit on {name or 'a cost'} is written {example}, not {text!r}")
     return limits

@@ -13,14 +13,16 @@ def main() -> None:
     from transcode.shadow import shadowed
 
     if sentence := shadowed():
-        sys.exit(f"transcode: {sentence}")
+        sys.stderr.write(f"transcode: {sentence}\n")
+        sys.exit(2)
     from transcode.commands import app
 
     try:
         app()
-    except KeyboardInterrupt:
-        sys.stderr.write("transcode: interrupted; the same command goes on from here\n")
-        sys.exit(130)
-    except (ValueError, OSError, ImportError) as error:
+    except SystemExit as ended:
+        if ended.code == 130:  # what typer makes of Ctrl-C
+            sys.stderr.write("transcode: interrupted; the same command goes on from here\n")
+        raise
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         sys.stderr.write(f"transcode: {error}\n")
         sys.exit(2)

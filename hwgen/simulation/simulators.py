@@ -20,7 +20,7 @@ OLDEST_VERILATOR = (5, 36)
 """cocotb 2.1 does not work with earlier ones (its Makefile.verilator refuses them)."""
 
 
-class MissingToolError(RuntimeError):
+class MissingToolError(OSError):
     """A program is missing; the message says what to install."""
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from hwgen.design import AcceleratorDesign
+from hwgen.emit import generate
 from model.space import TransformerDesign
 from sim import Workload, evaluate
 
 TRANSCODE = Path(sys.executable).with_name("transcode")
 
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the installed command line as a user would."""
     return subprocess.run(
         [TRANSCODE, *arguments],
@@ -24,7 +27,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "COLUMNS": "100", "TERM": "dumb"},
+        env={**os.environ, "COLUMNS": "100", "TERM": "dumb", **environment},
     )
 
 
@@ -65,7 +68,10 @@ def test_simulate_prints_a_table_that_names_what_is_not_proven() -> None:
             ["simulate", "bert-tiny", "nowhere.yaml", "--density", "1"],
             "nowhere.yaml does not exist",
         ),
-        (["search", "--out", "x", "--limit", "area_um2=3"], "a limit is written area_um2<=6e7"),
+        (["search", "--out", "x", "--limit", "area_um2=3"], "is written area_um2<=6e7, not"),
+        (["search", "--out", "x", "--limit", "area_um2>=3"], "is written area_um2<=6e7, not"),
+        (["search", "--out", "x", "--limit", "accuracy<=0.7"], "is written accuracy>=0.75, not"),
+        (["search", "--out", "x", "--limit", "accuracy>=2"], "accuracy must be at most 1, not 2"),
         (["search", "--out", "x", "--limit", "aera_um2<=3"], "area_um2"),
         (["search", "--out", "x", "--space", "dmeo"], "did you mean demo"),
         (["generate", "edge", "--out", "x", "--pick", "knee"], "edge is none"),
@@ -83,6 +89,26 @@ def test_bad_input_is_a_sentence_and_exit_code_2(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_a_missing_simulator_is_bad_input_and_not_a_failed_check(tmp_path: Path) -> None:
+    generate("small", tmp_path / "x", units=["dynatran"])
+    done = run("verify", "x", "--simulator", "icarus", cwd=tmp_path, PATH=str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("transcode: Icarus is missing: install it with")
+
+
+def test_ctrl_c_says_how_to_go_on() -> None:
+    script = (
+        "import sys, sim; from transcode.main import main\n"
+        "def interrupted(*_, **__): raise KeyboardInterrupt\n"
+        "sim.evaluate = interrupted\n"
+        "sys.argv = ['transcode', 'simulate', 'bert-tiny', 'edge', '--density', '0.5']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert "the same command goes on from here" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -103,5 +129,5 @@ def test_a_file_that_hides_a_package_is_named(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert f"{tmp_path / 'model.py'} hides transcode's own package model" in done.stderr
