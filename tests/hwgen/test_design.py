@@ -13,7 +13,7 @@ import yaml
 
 from hwgen.design import LOOP_ORDERS, AcceleratorDesign, DesignBatch, DesignSpace
 
-PAIRS = Path(__file__).parents[3] / "shared" / "data" / "published_pairs.json"
+PUBLISHED = Path(__file__).parent / "published_accelerators.json"
 
 
 @pytest.fixture
@@ -46,6 +46,24 @@ def test_edge_derives_its_units(edge: AcceleratorDesign) -> None:
     ) * 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "rate", "latency_cycles", "background_power_mw"),
+    [
+        ("dram", Fraction(2048, 7), 36, 177.6),
+        ("rram", Fraction(20480, 7), 18, None),
+        ("hbm", Fraction(20480, 7), 30, 1056),
+    ],
+)
+def test_main_memories_are_those_of_the_page(
+    kind: str, rate: Fraction, latency_cycles: int, background_power_mw: float | None
+) -> None:
+    memory = {"type": kind, "banks": 32, "ranks": 2, "channels": 1}
+    design = AcceleratorDesign.load(changed(memory=memory))
+    assert design.memory_bits_per_cycle == rate
+    assert design.memory.latency_cycles == latency_cycles
+    assert design.memory.background_power_mw == background_power_mw
+
+
 def test_defaults_follow_the_fields_that_are_given() -> None:
     design = AcceleratorDesign.load(changed(macs_per_lane=1, tile_y=32, clock_mhz=350.0))
     assert (design.k_segment, design.window, design.fifo_depth) == (32, 4, 8)
@@ -63,9 +81,7 @@ def test_a_design_survives_its_file(edge: AcceleratorDesign, tmp_path: Path) -> 
 
 
 def test_published_accelerators_load_as_they_stand() -> None:
-    if not PAIRS.exists():
-        pytest.skip("the published pairs are not part of a checkout")
-    for pair in json.loads(PAIRS.read_text()):
+    for pair in json.loads(PUBLISHED.read_text())["accelerators"]:
         design = AcceleratorDesign.load(pair["accelerator"])
         assert design.pes == pair["accelerator"]["pes"]
 

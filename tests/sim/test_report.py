@@ -85,6 +85,18 @@ def test_multipliers_do_the_effectual_products() -> None:
     assert report.utilization["multipliers"] == pytest.approx(share)
 
 
+def test_modules_work_for_the_beats_of_their_rows() -> None:
+    report = evaluated(Workload("bert-tiny", 64, 0.5), {})
+    s, b = 64, 4
+    # Two layers of two heads: rows of 64 in 4 beats of 16; the pooler's 128 rows of two in one.
+    softmax = 2 * 2 * b * s * 4 + b * 128
+    # The embedding's rows of 128, and two norms a layer, in 8 beats.
+    layer_norm = 5 * b * s * 8
+    cycles = report.latency_cycles
+    assert report.utilization["softmax"] == pytest.approx(softmax / (64 * 4) / cycles)
+    assert report.utilization["layer_norm"] == pytest.approx(layer_norm / 64 / cycles)
+
+
 def test_what_is_proven_and_what_is_not_priced() -> None:
     report = evaluated(None, {})
     unproven = {name for name, proven in report.proven.items() if not proven}
