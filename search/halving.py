@@ -109,11 +109,11 @@ class SuccessiveHalving:
         epochs, counts = self._fidelity()
         top, waiting = self._climb(epochs, counts)
         for model in top:
-            self._sweep(model)
+            self._sweep(model, self.top, self.sweep)
         while len(self._front_models()) < MIN_FRONT_MODELS and waiting:
             model, rung = waiting.pop(0)
             if self._lift(model, rung, epochs):
-                self._sweep(model)
+                self._sweep(model, self.top, self.sweep)
         self._conclude()
         return self.notes
 
@@ -152,25 +152,34 @@ class SuccessiveHalving:
         return True
 
     def _order(self, rung: int) -> list[str]:
-        """Models of a rung, the most promising first; those that keep no limit last."""
+        """Models of a rung that can keep the limits on costs, the most promising first."""
         self._compare(rung)
-        groups: dict[str, list[Evaluation]] = {model: [] for model in self.pairs.trained(rung)}
-        for evaluation in self.pairs.evaluations(rung):
-            groups[evaluation.model].append(evaluation)
-        kept = {m: feasible(found, self.constraints, False) for m, found in groups.items()}
-        able = [m for m in kept if kept[m]]
-        unable = [m for m in kept if not kept[m] and groups[m]]
-        if not able:
-            return unable
+        for model in self._groups(rung, keeping=False):
+            if self.constraints and model not in self._groups(rung):
+                self._sweep(model, rung, max(1, self.sweep // 4))
+        groups = self._groups(rung)
+        if not groups:
+            raise ValueError(self._infeasible())
         examples = self.pairs.examples(rung)
-        points = [boxes(_objectives(kept[m]), examples) for m in able]
+        points = [boxes(_objectives(kept), examples) for kept in groups.values()]
         points = [p[non_dominated(p)] for p in points]
-        return [able[index] for index in spread(points, len(able))] + unable
+        models = list(groups)
+        return [models[index] for index in spread(points, len(models))]
+
+    def _groups(self, rung: int, keeping: bool = True) -> dict[str, list[Evaluation]]:
+        """Pairs of a rung by model, in the order of models; only those that keep the limits."""
+        found = self.pairs.evaluations(rung)
+        if keeping:
+            found = feasible(found, self.constraints, accuracy=False)
+        groups: dict[str, list[Evaluation]] = {}
+        for evaluation in sorted(found, key=lambda e: (e.model, e.position)):
+            groups.setdefault(evaluation.model, []).append(evaluation)
+        return groups
 
     def _compare(self, rung: int) -> None:
-        """Cost every model of a rung on good accelerators of the rungs so far."""
-        earlier = self.pairs.evaluations(0)
-        found = feasible(earlier, self.constraints, False) or earlier
+        """Cost every model of a rung on the evolution's good accelerators."""
+        evolved = [e for e in self.pairs.evaluations(0) if e.source == "evolution"]
+        found = feasible(evolved, self.constraints, False) or evolved
         points = boxes(_objectives(found), self.pairs.examples(0))
         best = non_dominated(points)
         if len(best) > COMMON_ACCELERATORS:
@@ -184,35 +193,46 @@ class SuccessiveHalving:
                 compared.append((Candidate(point, fitting), None))
         self.pairs.evaluate(compared, rung, "comparison")
 
-    def _sweep(self, model: str) -> None:
-        """Find a top model's best accelerators and archive them as pairs."""
-        point = self.pairs.models[model]
-        name = f"sweep/{model}"
+    def _sweep(self, model: str, rung: int, count: int) -> None:
+        """Find a model's best accelerators and archive them as pairs."""
+        name = f"sweep/{rung}/{model}"
         found = self.archive.fact(name)
         if found is None:
             self.pairs.progress(0.0, f"sweeping accelerators for {model[:6]}")
-            genes, costed, exact = best_accelerators(
-                self.codec,
-                point.design.activation,
-                lambda designs: self.pairs.costs(model, self.top, designs),
-                self.constraints,
-                count=self.sweep,
-                keep=KEPT,
-                rng=np.random.default_rng(derived_seed(self.pairs.seed, "sweep", model)),
-            )
-            found = {"genes": genes.tolist(), "costed": costed, "exact": exact}
+            found = self._swept(model, rung, count)
             self.archive.set_fact(name, found)
-        space = self.codec.space.accelerator
+        if found["error"]:
+            self._note(f"no accelerator could be costed for {model[:6]}: {found['error']}")
+        point, space = self.pairs.models[model], self.codec.space.accelerator
         swept: list[tuple[Candidate, Genome | None]] = [
             (Candidate(point, space.design(row)), None) for row in found["genes"]
         ]
-        self.pairs.evaluate(swept, self.top, "sweep")
+        self.pairs.evaluate(swept, rung, "sweep")
+
+    def _swept(self, model: str, rung: int, count: int) -> dict[str, Any]:
+        try:
+            genes, costed, exact = best_accelerators(
+                self.codec,
+                self.pairs.models[model].design.activation,
+                lambda designs: self.pairs.costs(model, rung, designs),
+                self.constraints,
+                count=count,
+                keep=KEPT,
+                rng=np.random.default_rng(derived_seed(self.pairs.seed, "sweep", rung, model)),
+            )
+        except (ValueError, ArithmeticError) as error:
+            return {"genes": [], "costed": 0, "exact": False, "error": str(error)}
+        return {"genes": genes.tolist(), "costed": costed, "exact": exact, "error": None}
 
     def _conclude(self) -> None:
         members = self._front()
         models = len({e.model for e in members})
-        if not members:
+        if not members and self.constraints:
             raise ValueError(self._infeasible())
+        if not members:
+            raise ValueError(
+                f"no model of the top rung could be trained and costed; {'; '.join(self.notes)}"
+            )
         if models < MIN_FRONT_MODELS:
             self.notes.append(
                 f"the front holds {models} models, not {MIN_FRONT_MODELS}: all "
@@ -227,13 +247,14 @@ class SuccessiveHalving:
 
     def _infeasible(self) -> str:
         """Name the limits and what came nearest to each."""
-        found = [e.measured for e in self.pairs.evaluations(self.top) if e.measured]
-        found = found or [e.measured for e in self.pairs.evaluations(0) if e.measured]
+        found = [e.measured for e in self.archive.evaluations() if e.measured]
+        accuracies = [t.accuracy for t in self.pairs.trained(self.top).values() if t.accuracy]
         parts = []
         for name, limit in self.constraints.items():
-            values = [getattr(m, name) for m in found]
-            nearest = max(values) if name == "accuracy" else min(values)
-            parts.append(f"{name} {LIMITS[name]} {limit:g} (nearest: {nearest:.4g})")
+            values = accuracies if name == "accuracy" else [getattr(m, name) for m in found]
+            best = max(values, default=None) if name == "accuracy" else min(values)
+            nearest = "" if best is None else f" (nearest: {best:.4g})"
+            parts.append(f"{name} {LIMITS[name]} {limit:g}{nearest}")
         return f"no evaluated pair keeps all constraints: {'; '.join(parts)}"
 
     def _models_left(self, planned: int) -> int:

@@ -30,6 +30,8 @@ def test_what_is_written_is_read(tmp_path):
     archive.set_fact("config", {"seed": 1, "space": [1.5, None]})
     archive.set_fact("config", {"seed": 2})
     archive.close()
+    with sqlite3.connect(path) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     read = Archive.open(path)
     assert read.trainings() == [TRAINING] == read.trainings(0) and read.trainings(1) == []
     assert read.training(TRAINING.model, 0) == TRAINING and read.training("x", 0) is None

@@ -14,9 +14,9 @@ from fakes import FakeEvaluator, FakeTrainer
 
 from hwgen.design import DesignBatch
 from model.space import TransformerDesign
-from search import CoDesign, Run
+from search import CoDesign, Run, halving
 from search.archive import ArchiveError, DiskFullError
-from search.objectives import minimised
+from search.objectives import Scale, boxes, minimised
 from search.operators import random_genome
 from search.run import ARCHIVE, PICKS
 from search.space import Codec, CoDesignSpace
@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 def test_counts_that_are_promised(run):
     counts = run.counts
     assert counts["evaluated_pairs"] >= 60
-    assert counts["trained_models"] >= 12
+    assert counts["trained_models"] == 14 >= 12
     assert counts["front_models"] >= 4
     assert counts["front_accelerators"] >= 4
     assert counts["failures"] == 0
@@ -71,6 +71,31 @@ def test_front_holds_only_models_of_the_top_rung_that_no_other_beats(run):
         assert not ((objectives <= row).all(axis=1) & (objectives < row).any(axis=1)).any()
     for row in objectives:
         assert (members <= row + 1e-12).all(axis=1).any()
+
+
+def test_promoted_models_cover_more_than_others_would(run):
+    groups = {}
+    for e in run.archive.evaluations(0):
+        groups.setdefault(e.model, []).append(e.measured)
+    points = {model: boxes(minimised(found), 1600) for model, found in groups.items()}
+    scale = Scale.of(np.concatenate(list(points.values())))
+
+    def covered(models):
+        return scale.hypervolume(np.concatenate([points[m] for m in models]))
+
+    promoted = [t.model for t in run.archive.trainings(1)]
+    rng = np.random.default_rng(0)
+    others = [covered(rng.choice(sorted(points), len(promoted), False)) for _ in range(200)]
+    assert covered(promoted) >= max(others) - 0.002
+
+
+def test_models_of_a_rung_meet_the_same_accelerators(run):
+    def common(model):
+        found = [e for e in run.archive.evaluations(0) if e.model == model]
+        return {json.dumps({**e.design, "nonlinearity": ""}) for e in found}
+
+    shared = set.intersection(*(common(t.model) for t in run.archive.trainings(0)))
+    assert len(shared) >= 8
 
 
 def test_front_accuracies_are_those_of_their_own_training(run):
@@ -158,7 +183,7 @@ CoDesign("fake", "demo", seed=1, sweep=1000, trainer=trainer,
     assert len((tmp_path / "log").read_text().splitlines()) == 2 + len(run.archive.trainings())
 
 
-@pytest.mark.parametrize("stop", [2, 9, 40, 120])
+@pytest.mark.parametrize("stop", [2, 9, 37, 40, 44, 52, 57])
 def test_interrupted_between_any_two_writes(run, tmp_path, monkeypatch, stop):
     from search.archive import Archive
 
@@ -177,9 +202,9 @@ def test_interrupted_between_any_two_writes(run, tmp_path, monkeypatch, stop):
     try:
         search(tmp_path / "run")
     except KeyboardInterrupt:
-        pass
+        assert not Run.load(tmp_path / "run").finished
     else:
-        assert writes < stop
+        pytest.fail(f"there are only {writes} writes")
     monkeypatch.undo()
     assert search(tmp_path / "run").archive.contents() == run.archive.contents()
 
@@ -294,6 +319,10 @@ def test_constraints_are_kept(run, tmp_path):
     area = np.median([p.measured.area_um2 for p in run.front])
     limited = search(tmp_path / "run", constraints={"area_um2": area, "accuracy": 0.69})
     assert limited.front
+    # A limit that no pair of the evolution keeps is met by sweeping.
+    evolved = [e.measured.area_um2 for e in run.archive.evaluations(0)]
+    tight = search(tmp_path / "tight", constraints={"area_um2": 0.99 * min(evolved)})
+    assert tight.front and max(p.measured.area_um2 for p in tight.front) < min(evolved)
     for pair in limited.front:
         assert pair.measured.area_um2 <= area and pair.accuracy >= 0.69
 
@@ -301,6 +330,8 @@ def test_constraints_are_kept(run, tmp_path):
 def test_constraints_that_nothing_keeps_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"area_um2 at most 1 \(nearest: .*\)"):
         search(tmp_path / "run", constraints={"area_um2": 1})
+    # Nothing was trained above rung 0 in vain.
+    assert Run.load(tmp_path / "run").archive.trainings(1) == []
     with pytest.raises(ValueError, match="accuracy at least 0.99"):
         search(tmp_path / "accuracy", constraints={"accuracy": 0.99})
 
@@ -360,7 +391,7 @@ def test_a_space_smaller_than_the_population_says_so(tmp_path):
     evolved = [e for e in run.archive.evaluations() if e.source == "evolution"]
     assert len(evolved) == 12 and run.counts["trained_models"] == 4
     assert any("the space holds 12 pairs" in note for note in run.notes)
-    assert {run.archive.fact(f"sweep/{m}")["exact"] for m in run.front.models} == {True}
+    assert {run.archive.fact(f"sweep/1/{m}")["exact"] for m in run.front.models} == {True}
 
 
 def test_unmodelled_operations_are_refused():
@@ -378,6 +409,29 @@ def test_more_rungs_promote_step_by_step(tmp_path):
     counts = [len(run.archive.trainings(rung)) for rung in range(3)]
     assert counts[0] > counts[1] > counts[2] >= 4
     assert all(pair.training.rung == 2 for pair in run.front)
+
+
+def test_more_models_are_promoted_until_the_front_holds_enough(tmp_path, monkeypatch):
+    assert halving.MIN_FRONT_MODELS == 4
+    monkeypatch.setattr(halving, "MIN_FRONT_MODELS", 7)
+    counts = search(tmp_path / "run").counts
+    assert counts["top_rung_models"] > halving.MIN_PROMOTED
+    assert counts["front_models"] == 7 or counts["top_rung_models"] == counts["trained_models"]
+    monkeypatch.setattr(halving, "MIN_FRONT_MODELS", 99)
+    run = search(tmp_path / "all")
+    assert run.counts["top_rung_models"] == run.counts["trained_models"] == 14
+    assert any("the front holds" in note and "not 99" in note for note in run.notes)
+
+
+def test_a_model_that_cannot_be_swept_is_noted(tmp_path):
+    class Refusing(FakeEvaluator):
+        def costs(self, designs, model, folder):
+            if len(designs) > 400:
+                raise ValueError("too many")
+            return super().costs(designs, model, folder)
+
+    with pytest.raises(ValueError, match="no model of the top rung.*too many"):
+        search(tmp_path / "run", evaluator=Refusing())
 
 
 def test_a_time_budget_lowers_fidelity_and_keeps_what_it_decided(tmp_path):
