@@ -1,0 +1,1 @@
+"""RTL tests; a package, so that their names may be those of the tests of tests/."""
