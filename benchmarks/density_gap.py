@@ -5,12 +5,17 @@ assumes, and walked in mask mode. The gap is mean(mask mode) / density mode − 
 standard error over the recordings. It is not 0: lanes that share an operand are not independent, a
 step's maximum of expectations is below the expectation of its maximum, and waves with partial
 tiles count their largest tiles alone. "lanes" are the cycles in which lanes set a step's length.
+With --trained FOLDER the masks are those of a trained model on real sentences, and the densities
+those of its trace.
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
 import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +28,7 @@ from sim.reference import Walk, walk
 SEED = 1
 RECORDINGS = 4
 SEQUENCE_LENGTH = 48
+TRAINED_LENGTH = 24
 BATCH_SIZE = 2
 DENSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -47,35 +53,74 @@ def designs() -> dict[str, AcceleratorDesign]:
     return {**made, "edge": AcceleratorDesign.load("edge")}
 
 
-def lanes(walked: Walk) -> float:
-    """Cycles in which lanes set a step's length."""
-    return float(walked.stalls["lanes"])
+def row(name: str, density: str, expected: Walk, seen: Sequence[Walk]) -> str:
+    """Gap of all cycles, and of those in which lanes set a step's length."""
+    cells = []
+    for cycles in (lambda one: float(one.latency_cycles), lambda one: float(one.stalls["lanes"])):
+        ratios = np.array([cycles(one) for one in seen]) / max(cycles(expected), 1.0) - 1
+        error = ratios.std(ddof=1) / len(seen) ** 0.5
+        cells.append(f"{100 * ratios.mean():+8.2f} ± {100 * error:4.2f} %")
+    return f"{name:24} {density:>8} {cells[0]:>18} {cells[1]:>18}\n"
 
 
-def main() -> None:
-    """Print the gap of each design and density, of all cycles and of those that wait for lanes."""
-    say = sys.stdout.write
-    say(
-        f"BERT-Tiny, {BATCH_SIZE} sequences of {SEQUENCE_LENGTH}, {RECORDINGS} recordings; "
-        f"{platform.platform()}, NumPy {np.__version__}, seed {SEED}\n"
-    )
-    say(f"{'design':24} {'density':>8} {'all cycles':>18} {'lanes':>18}\n")
+def on_random_masks() -> Iterator[str]:
+    """Gaps of BERT-Tiny with one density everywhere."""
     for name, design in designs().items():
         for density in DENSITIES:
             workload = Workload("bert-tiny", SEQUENCE_LENGTH, density, batch_size=BATCH_SIZE)
-            expected = walk(design, workload)
             rng = np.random.default_rng(SEED)
             seen = []
             for _ in range(RECORDINGS):
                 recording = random_recording(workload, design.bits, design.accumulator_bits, rng)
                 seen.append(walk(design, workload, RecordedMasks(recording, workload)))
-            cells = []
-            for cycles in (lambda one: float(one.latency_cycles), lanes):
-                ratios = np.array([cycles(one) for one in seen]) / max(cycles(expected), 1.0) - 1
-                error = ratios.std(ddof=1) / RECORDINGS**0.5
-                cells.append(f"{100 * ratios.mean():+8.2f} ± {100 * error:4.2f} %")
-            say(f"{name:24} {density:8} {cells[0]:>18} {cells[1]:>18}\n")
-            sys.stdout.flush()
+            yield row(name, str(density), walk(design, workload), seen)
+
+
+def on_a_trained_model(path: Path) -> Iterator[str]:
+    """Gaps of a trained model with its trace, on validation sentences cut to a length all have."""
+    import torch
+
+    from model.calibration import Calibration
+    from model.data import load_task
+    from model.quantized import QuantizedModel
+    from model.tokens import tokenize
+    from model.trained import TrainedModel
+
+    trained = TrainedModel.load(path)
+    task = load_task(trained.inputs["task"]["name"])
+    tokens = tokenize(task.validation.texts, TRAINED_LENGTH)
+    # Without padding, which density mode takes for real positions.
+    full = np.flatnonzero(tokens.lengths == TRAINED_LENGTH)[: RECORDINGS * BATCH_SIZE]
+    trace = trained.trace.model_copy(update={"sequence_length": TRAINED_LENGTH})
+    workload = Workload(trained.design, TRAINED_LENGTH, trace, batch_size=BATCH_SIZE)
+    for name, design in designs().items():
+        quantized = QuantizedModel(trained.model, Calibration.load(path), design)
+        seen = []
+        for chosen in np.split(full, RECORDINGS):
+            ids = torch.from_numpy(tokens.ids[chosen])
+            masks = RecordedMasks(quantized.record(ids), workload)
+            seen.append(walk(design, workload, masks))
+        yield row(name, "trace", walk(design, workload), seen)
+
+
+def main() -> None:
+    """Print the gap of each design and density."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--trained", type=Path, help="folder of a trained model, instead of BERT-Tiny"
+    )
+    trained = parser.parse_args().trained
+    say = sys.stdout.write
+    what = "BERT-Tiny, random masks" if trained is None else f"{trained}, recorded masks"
+    length = SEQUENCE_LENGTH if trained is None else TRAINED_LENGTH
+    say(
+        f"{what}; {BATCH_SIZE} sequences of {length}, {RECORDINGS} recordings; "
+        f"{platform.platform()}, NumPy {np.__version__}, seed {SEED}\n"
+    )
+    say(f"{'design':24} {'density':>8} {'all cycles':>18} {'lanes':>18}\n")
+    for line in on_random_masks() if trained is None else on_a_trained_model(trained):
+        say(line)
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
