@@ -41,6 +41,8 @@ MAKE_FLAGS = ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
 PACKAGE_MAKE_FLAGS = ("CFG_CXXFLAGS_PCH_I=-include",)
 
 PORTS = "ports.vlt"
+RUNTIME = ("verilated.o", "verilated_dpi.o", "verilated_vpi.o", "verilated_threads.o")
+"""Objects of Verilator's own library, which take longer to compile than a small unit."""
 
 
 class BuildError(RuntimeError):
@@ -123,59 +125,97 @@ def _forget_old(folder: Path) -> None:
     )
     for path in builds[KEPT_BUILDS:]:
         shutil.rmtree(path, ignore_errors=True)
-        path.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _run_build(module: VerilogModule, simulator: Simulator, folder: Path) -> None:
     (folder / f"{module.name}.v").write_text(module.verilog, encoding="utf-8")
+    if simulator.name == "icarus":
+        # cocotb's runner looks for sim.vvp.
+        command = ["iverilog", "-g2012", "-s", module.name, "-o", "sim.vvp", f"{module.name}.v"]
+        _execute(command, module, simulator, folder)
+        return
     (folder / PORTS).write_text(_public_ports(module))
-    log = folder / "build.log"
-    environment = simulator.process_environment()
-    commands = (_verilator_commands if simulator.name == "verilator" else _icarus_commands)(
-        module, simulator
-    )
-    with log.open("w") as file:
-        for command in commands:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                env=environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-            if done.returncode:
-                file.flush()
-                tail = "\n".join(log.read_text().splitlines()[-30:])
-                raise BuildError(
-                    f"{simulator.name} could not build {module.name} "
-                    f"(exit code {done.returncode}):\n{tail}"
-                )
+    _execute(_verilator_command(module), module, simulator, folder)
+    make = _make_command(simulator)
+    with _locked_runtime(simulator) as runtime:
+        if not runtime.is_dir():
+            _execute([*make, *RUNTIME], module, simulator, folder)
+            _publish([folder / "objects" / name for name in RUNTIME], runtime)
+    for name in RUNTIME:
+        # A new date, for make to take it as newer than its source.
+        shutil.copyfile(runtime / name, folder / "objects" / name)
+    _execute(make, module, simulator, folder)
     shutil.rmtree(folder / "objects", ignore_errors=True)
 
 
-def _icarus_commands(module: VerilogModule, simulator: Simulator) -> list[list[str]]:
-    # cocotb's runner looks for sim.vvp.
-    return [["iverilog", "-g2012", "-s", module.name, "-o", "sim.vvp", f"{module.name}.v"]]
+@contextmanager
+def _locked_runtime(simulator: Simulator) -> Iterator[Path]:
+    """Yield the folder of Verilator's compiled library, which is the same for every module."""
+    parts = (simulator.version, *VERILATOR_FLAGS, *MAKE_FLAGS, platform.machine())
+    name = f"runtime-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+    with _locked(cache_folder() / f"{name}.lock"):
+        yield cache_folder() / name
 
 
-def _verilator_commands(module: VerilogModule, simulator: Simulator) -> list[list[str]]:
+def _publish(files: list[Path], folder: Path) -> None:
+    """Copy files into a new folder that appears complete."""
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        for file in files:
+            shutil.copyfile(file, partial / file.name)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _execute(command: list[str], module: VerilogModule, simulator: Simulator, folder: Path) -> None:
+    """Run one command of a build in its folder.
+
+    Raises
+    ------
+    BuildError
+        If it fails; with the end of what it said.
+    """
+    with (folder / "build.log").open("a+") as log:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=simulator.process_environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        if done.returncode:
+            log.seek(0)
+            tail = "\n".join(log.read().splitlines()[-30:])
+            raise BuildError(
+                f"{simulator.name} could not build {module.name} "
+                f"(exit code {done.returncode}):\n{tail}"
+            )
+
+
+def _verilator_command(module: VerilogModule) -> list[str]:
     # Imported here: importing this module must not need cocotb.
     import cocotb_tools.config
 
     libraries = cocotb_tools.config.libs_dir
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
-    packaged = bool(simulator.path) and platform.system() == "Linux"
     # The runner's own build makes every signal public, which costs most of Verilator's optimisation
-    # and of the compile time; only the ports are needed here. Paths are relative: make knows no
+    # and of the compile time; only the ports are needed here. Paths are relative, for make knows no
     # spaces.
     return [
-        ["verilator", "--cc", "--exe", *VERILATOR_FLAGS, "--Mdir", "objects"]
-        + ["--top-module", module.name, "--prefix", "Vtop", "-o", f"../{module.name}"]
-        + ["-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"]
-        + [PORTS, str(main), f"{module.name}.v"],
-        ["make", "-j", str(min(4, os.cpu_count() or 1)), "-C", "objects", "-f", "Vtop.mk"]
-        + [*MAKE_FLAGS, *(PACKAGE_MAKE_FLAGS if packaged else ())],
+        *("verilator", "--cc", "--exe", *VERILATOR_FLAGS, "--Mdir", "objects"),
+        *("--top-module", module.name, "--prefix", "Vtop", "-o", f"../{module.name}"),
+        *("-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"),
+        *(PORTS, str(main), f"{module.name}.v"),
+    ]
+
+
+def _make_command(simulator: Simulator) -> list[str]:
+    packaged = bool(simulator.path) and platform.system() == "Linux"
+    return [
+        *("make", "-j", str(min(4, os.cpu_count() or 1)), "-C", "objects", "-f", "Vtop.mk"),
+        *(*MAKE_FLAGS, *(PACKAGE_MAKE_FLAGS if packaged else ())),
     ]
 
 
