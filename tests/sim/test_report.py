@@ -61,6 +61,28 @@ def test_leakage_lasts_as_long_as_the_run() -> None:
     assert background == pytest.approx(177.6e-3 * report.latency_seconds * 1e12)
 
 
+def test_dynamic_energy_by_hand() -> None:
+    report = evaluated(Workload("bert-tiny", 64, 0.5), {})
+    table, parts = Technology.load("acceltran-14nm").table, report.breakdown("energy")
+    h, s, f, b, layers, heads = 128, 64, 512, 4, 2, 2
+    # Query, key, value, context, attention_output and feed_forward_1 are as wide as the model.
+    products = layers * (6 * b * s * h + b * heads * s * s + b * s * f) + b * (h + 2)
+    norms, softmax, tanh = 5 * b * s * h, layers * b * heads * s * s, b * h
+    block, wide = table["block"], 16 * 16
+    lanes = report.utilization["lanes"] * 1024
+    busy = {
+        "post_sparsity": (block["post_sparsity"], products + norms + softmax + tanh),
+        "softmax": (table["tile_module"]["softmax"][16], (softmax + 2 * tanh) / wide),
+        "layer_norm": (table["tile_module"]["layer_norm"][16], norms / wide),
+        "lane": (table["lane"][16]["gelu"], lanes * report.latency_cycles),
+        "fifo": (block["fifo"], lanes * report.latency_cycles),
+        "dma": (block["dma"], 64 * report.utilization["main_memory"] * report.latency_cycles),
+    }
+    for name, (figures, cycles) in busy.items():
+        wanted = figures["dynamic_mw"] / 0.7 * cycles
+        assert parts[f"{name}_dynamic"] == pytest.approx(wanted), name
+
+
 def test_stalls_are_what_steps_wait_for() -> None:
     report = evaluated()
     assert list(report.stalls) and set(report.stalls) == set(CAUSES)

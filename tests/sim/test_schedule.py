@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,25 @@ def test_partial_sums_are_where_they_are_needed(order: str) -> None:
     assert len(results) == len(set(results)) == np.prod([plan.trips[letter] for letter in "bij"])
 
 
+def test_sums_come_back_after_others_have_left() -> None:
+    """The activation buffer takes max(⌈A/ρ⌉, ⌈D/ρ⌉) + ⌈F/ρ⌉ where sums are drained and filled."""
+    plan = plans("kijb")["0.query"]
+    walked = walk(plan.design, Workload(MODEL, 13, 0.5, batch_size=3), keep_steps=True)
+    times = [time for time in walked.steps if time.operation == "0.query"]
+    seen = 0
+    for step, time in zip(plan.steps(), times, strict=True):
+        if step.fill is None or step.write is None or step.write.operand != "sums":
+            continue
+        dispatched = sum(
+            -(-one.block.size("bik") * 20 // 2) for one in step.dispatch if one.operand == "left"
+        )
+        drained, filled = (one.block.size("bij") * 52 for one in (step.write, step.fill))
+        cycles = [math.ceil(bits / (29600 / 7)) for bits in (dispatched, drained, filled)]
+        assert time.cycles["activation_buffer"] == max(cycles[:2]) + cycles[2]
+        seen += 1
+    assert seen > 2 and plan.sums_resident
+
+
 def test_orders_differ() -> None:
     design = AcceleratorDesign.load("small").model_copy(update={"pes": 1})
     workload = Workload("bert-tiny", 64, 0.5)
@@ -135,6 +155,13 @@ def test_residency_follows_shapes_and_declared_densities() -> None:
         False,
     ]
     assert small["0.score"].reads_resident == (True, False)
+    # Their masks take 39 · 40 bits each, and half of a KiB holds two of them.
+    masks = plans("bijk", mask_buffer_kib=1)
+    assert [masks[name].write_resident for name in ("embedding", "0.query", "0.key")] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_prefetch_comes_in_equal_shares() -> None:
