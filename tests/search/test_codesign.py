@@ -62,7 +62,7 @@ def test_each_model_is_trained_once_a_rung(tmp_path):
 def test_front_holds_only_models_of_the_top_rung_that_no_other_beats(run):
     top = {t.model for t in run.archive.trainings(1)}
     assert top < {t.model for t in run.archive.trainings(0)}
-    assert all(pair.training.rung == 1 and pair.training.epochs == 4 for pair in run.front)
+    assert all(pair.training.rung == 1 and pair.training.epochs == 3 for pair in run.front)
     found = [e for e in run.archive.evaluations(1) if e.ok]
     assert {e.model for e in found} == top
     objectives = minimised([e.measured for e in found])
@@ -439,7 +439,7 @@ def test_a_time_budget_lowers_fidelity_and_keeps_what_it_decided(tmp_path):
     run = search(tmp_path / "run", trainer=trainer, run={"time_budget": 1.3})
     assert any("time budget" in note for note in run.notes)
     fidelity = run.archive.fact("budget/fidelity")
-    assert run.archive.trainings(0)[0].epochs == 0.75 < fidelity["epochs"][1] < 4
+    assert run.archive.trainings(0)[0].epochs == 0.5 < fidelity["epochs"][1] < 3
     assert {t.epochs for t in run.archive.trainings(1)} == {fidelity["epochs"][1]}
     assert run.counts["trained_models"] >= 12 and run.counts["top_rung_models"] >= 4
     generous = search(tmp_path / "generous", trainer=trainer, run={"time_budget": 1e4})
