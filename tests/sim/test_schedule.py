@@ -103,6 +103,23 @@ def test_partial_sums_are_where_they_are_needed(order: str) -> None:
     assert len(results) == len(set(results)) == np.prod([plan.trips[letter] for letter in "bij"])
 
 
+def test_what_streams_comes_with_its_masks_and_biases() -> None:
+    # Neither this weight nor the next fits, so main memory moves nothing else before wave 0.
+    made = plans("bijk", weight_buffer_kib=4, activation_buffer_kib=4)
+    plan = made["0.key"]
+    walked = walk(plan.design, Workload(MODEL, 13, 0.5, batch_size=3), keep_steps=True)
+    time = next(time for time in walked.steps if (time.operation, time.number) == ("0.key", -1))
+    block = next(plan.steps()).dispatch[1].block
+    weight = block.size("kj") * 20 // 2 + block.size("kj") + block.size("j") * 51
+    assert not plan.prefetched and plan.load_bits == 0 and plan.reads_resident == (True,)
+    assert time.cycles["main_memory"] == 36 + math.ceil(weight / (2048 / 7))
+    # Nor does the key, so its values and masks leave in the last step.
+    assert not plan.write_resident
+    time = next(one for one in reversed(walked.steps) if one.operation == "0.key")
+    result = list(plan.steps())[-1].write.block.size("bij") * (20 // 2 + 1)
+    assert time.cycles["main_memory"] == 36 + math.ceil(result / (2048 / 7))
+
+
 def test_sums_come_back_after_others_have_left() -> None:
     """The activation buffer takes max(⌈A/ρ⌉, ⌈D/ρ⌉) + ⌈F/ρ⌉ where sums are drained and filled."""
     plan = plans("kijb")["0.query"]
