@@ -106,7 +106,7 @@ class Optimizer:
 
     def step(self, factor: float) -> None:
         """Update all parameters with ``factor`` times the learning rate and drop the gradients."""
-        sparse = self.embedding.grad.coalesce()  # type: ignore[union-attr]
+        sparse = self.embedding.grad.coalesce()
         gradients = [p.grad for p in self.dense if p.grad is not None]
         norms = torch._foreach_norm([*gradients, sparse.values()])
         norm = float(torch.linalg.vector_norm(torch.stack(norms)))

@@ -6,7 +6,7 @@ import errno
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,7 +194,7 @@ class Archive:
         path = Path(path)
         if not path.exists() and not create:
             raise FileNotFoundError(f"{path} does not exist: this folder holds no search")
-        fresh = not path.exists() or path.stat().st_size == 0
+        fresh = not path.exists() or _unmade(path)
         if fresh and not create:
             raise ArchiveError(f"{path} is empty: not an archive of a search")
         engine = create_engine(f"sqlite:///{path}")
@@ -216,10 +216,6 @@ class Archive:
         def pragma(name: str) -> Any:
             return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
 
-        if pragma("application_id") != APPLICATION_ID:
-            raise ArchiveError(
-                f"{self.path} is an SQLite file of something else, not an archive of a search"
-            )
         if pragma("user_version") != SCHEMA_VERSION:
             raise ArchiveError(
                 f"{self.path} has version {pragma('user_version')}; this version of transcode "
@@ -307,6 +303,29 @@ class Archive:
             "evaluations": [_without_times(asdict(e)) for e in self.evaluations()],
             "facts": {k: v for k, v in self.facts().items() if not k.startswith("session")},
         }
+
+
+def _unmade(path: Path) -> bool:
+    """Whether an archive was begun and killed before it had contents.
+
+    A file of something else is refused here, where it is only read: SQLite would change its header
+    when it sets the write-ahead log.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise ArchiveError(
+            f"{path} is not an archive of a search, or is damaged: {error}"
+        ) from error
+    if application == 0 and tables == 0:
+        return True
+    if application != APPLICATION_ID:
+        raise ArchiveError(
+            f"{path} is an SQLite file of something else, not an archive of a search"
+        )
+    return False
 
 
 def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:

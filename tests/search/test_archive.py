@@ -62,10 +62,28 @@ def test_files_that_are_no_archive(tmp_path):
     path.unlink()
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE mine (x)")
+    before = path.read_bytes()
     with pytest.raises(ArchiveError, match="of something else"):
         Archive.open(path, create=True)
+    assert path.read_bytes() == before
     with sqlite3.connect(path) as other:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
+
+
+def test_an_archive_whose_making_was_killed_is_made(tmp_path):
+    path = tmp_path / "archive.sqlite"
+    with sqlite3.connect(path) as killed:
+        killed.execute("PRAGMA journal_mode=WAL")
+    assert path.stat().st_size > 0
+    with pytest.raises(ArchiveError, match="is empty"):
+        Archive.open(path)
+    archive = Archive.open(path, create=True)
+    archive.set_fact("config", {"seed": 1})
+    # Killed with everything still in the write-ahead log.
+    copy = tmp_path / "copy.sqlite"
+    for end in ("", "-wal"):
+        copy.with_name(copy.name + end).write_bytes(path.with_name(path.name + end).read_bytes())
+    assert Archive.open(copy).fact("config") == {"seed": 1}
 
 
 def test_archives_of_another_version(tmp_path):
