@@ -121,9 +121,7 @@ def main() -> None:
         f"Python {platform.python_version()}, NumPy {np.__version__}, seed {SEED}\n"
     )
     say("designs a second of wall time (and of CPU time), MiB at most, in one process and in two\n")
-    say(
-        "model      densities     designs      1 core      (CPU)    MiB     2 cores      (CPU)    MiB\n"
-    )
+    say("model      densities     designs    1 process      (CPU)    MiB  2 processes      (CPU)\n")
     for name, by_layer in CASES:
         for count in POPULATIONS:
             if count > min(arguments.largest, LARGEST_BY_LAYER if by_layer else count):
@@ -131,7 +129,7 @@ def main() -> None:
             one, two = run(name, by_layer, count, 1), run(name, by_layer, count, 2)
             densities = "by layer" if by_layer else "0.5"
             rates = " ".join(
-                f"{made[0]:11,.0f} {made[1]:10,.0f} {made[2]:6,.0f}" for made in (one, two)
+                f"{made[0]:12,.0f} {made[1]:10,.0f} {made[2]:6,.0f}" for made in (one, two)
             )
             say(f"{name:10} {densities:10} {count:10,} {rates}\n")
             sys.stdout.flush()
