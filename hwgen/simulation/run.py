@@ -20,9 +20,6 @@ from hwgen.simulation.module import VerilogModule
 from hwgen.simulation.simulators import Simulator, find_simulator
 from hwgen.units.registry import jobs_of
 
-IDLE_LIMIT = 10_000
-"""Cycles without a transfer on any port after which a module counts as hung."""
-
 PROCESS_SECONDS = 3600
 """Seconds after which a simulator is stopped."""
 
@@ -118,14 +115,15 @@ def run_cases(
     simulator: Simulator | str | None = None,
     stall_seeds: Sequence[int | None] = (None,),
     *,
-    idle_limit: int = IDLE_LIMIT,
+    idle_limit: int | None = None,
     cycle_limit: int | None = None,
 ) -> list[JobResult]:
     """Simulate cases on a module; see `run_jobs`.
 
     Parameters
     ----------
-    idle_limit : cycles without any transfer after which a case ends as hung
+    idle_limit : cycles without any transfer after which a case counts as hung; by default 4 a beat
+        and 2,000 more, for a row is silent while it passes from one buffer to the next
     cycle_limit : cycles after which a case ends in any case; by default 100 a beat and 100,000 more
     """
     if not isinstance(simulator, Simulator):
@@ -136,8 +134,8 @@ def run_cases(
         {
             "job": index,
             "stall_seed": seed,
-            "idle_limit": idle_limit,
-            "cycle_limit": cycle_limit or _cycle_limit(case),
+            "idle_limit": idle_limit or 2_000 + 4 * _beats(case),
+            "cycle_limit": cycle_limit or 100_000 + 100 * _beats(case),
         }
         for seed in stall_seeds
         for index, case in enumerate(cases)
@@ -156,9 +154,8 @@ def run_cases(
     ]
 
 
-def _cycle_limit(case: Case) -> int:
-    beats = sum(len(port) for port in (*case.stimulus.values(), *case.expected.values()))
-    return 100_000 + 100 * beats
+def _beats(case: Case) -> int:
+    return sum(len(port) for port in (*case.stimulus.values(), *case.expected.values()))
 
 
 def _job_request(module: VerilogModule, case: Case) -> dict[str, Any]:

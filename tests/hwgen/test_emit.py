@@ -202,6 +202,12 @@ def test_every_parameter_changes_its_units_verilog(folder, unit, parameter):
     assert text != (folder / "verilog" / f"{unit}.v").read_text()
 
 
+def test_signals_of_no_bits_are_not_declared():
+    spec = replace(small_design().pre_sparsity, macs=1, window=1, fifo_depth=1)
+    text = unit_module(component_of("pre_sparsity")(spec), "pre_sparsity").verilog
+    assert "[-1:0]" not in text
+
+
 @pytest.mark.rtl
 def test_a_generated_folder_verifies(folder, simulator):
     report = verify(folder, simulator)
