@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hwgen.design import main_memory_types
 from model.operations import MODELLED_HEADS
 from search.archive import Archive, ArchiveError, DiskFullError
 from search.evaluator import ElectorEvaluator
@@ -226,12 +227,27 @@ class _Session:
             self.clock,
             self.config["sweep"],
         )
-        notes = halving.run()
+        notes = [*halving.run(), *_unpriced(self.space)]
         for folder in sorted((self.folder / "models").iterdir()):
             self.pool.trainer.tidy(folder)
         self.archive.set_fact("finished", {"notes": notes})
         self._progress(0.0, "done")
         self._tell(1.0, "done")
+
+
+def _unpriced(space: CoDesignSpace) -> list[str]:
+    """Say which memories' background power counts as 0 in energies, since it is not known."""
+    facts = main_memory_types()
+    unknown = {
+        option["type"]
+        for option in space.accelerator.memory
+        if option.get("background_power_mw", facts[option["type"]]["background_power_mw"]) is None
+    }
+    return [
+        f"the background power of {kind} is not known and no part of any energy, so energies do "
+        "not compare with those of other memories"
+        for kind in sorted(unknown)
+    ]
 
 
 def _prepare_folder(folder: Path) -> None:
