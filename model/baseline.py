@@ -7,7 +7,7 @@ import numpy as np
 
 from model.data import Split, Task
 
-STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Inverse regularisation strengths C that are tried on the validation split."""
 
 

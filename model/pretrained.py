@@ -10,6 +10,9 @@ from torch import Tensor
 from model.packages import package_file
 from model.tokens import PACKAGE
 
+DEVIATION = 0.1
+"""Standard deviation of the projected words; the smaller, the faster training moves them."""
+
 
 @lru_cache(maxsize=1)
 def pretrained_embeddings() -> dict[str, np.ndarray]:
@@ -45,7 +48,7 @@ def projected_embeddings(width: int, counts: np.ndarray) -> dict[str, Tensor]:
     Returns
     -------
     dict
-        float32 tables ``word``, ``position`` and ``type``, their sum of about unit variance.
+        float32 tables ``word``, of standard deviation DEVIATION, ``position`` and ``type``.
     """
     tables = pretrained_embeddings()
     words = tables["word"]
@@ -61,7 +64,7 @@ def projected_embeddings(width: int, counts: np.ndarray) -> dict[str, Tensor]:
         "position": (tables["position"] - tables["position"].mean(0)) @ axes,
         "type": (tables["type"] - tables["type"].mean(0)) @ axes,
     }
-    scale = 1.0 / np.sqrt((weights * projected["word"] ** 2).sum() / weights.sum() / width)
+    scale = DEVIATION / np.sqrt((weights * projected["word"] ** 2).sum() / weights.sum() / width)
     found = {}
     for kind, table in projected.items():
         padded = np.zeros((len(table), width))

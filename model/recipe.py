@@ -70,10 +70,10 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     warmup_epochs: float = 0.1
-    decay: float = 0.4
+    decay: float = 0.6
     distillation: float = 0.9
     temperature: float = 2.0
-    dropout: float = 0.1
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no training can follow."""

@@ -15,6 +15,7 @@ import transformers
 from torch import Tensor, nn
 
 from model.cache import write_json
+from model.calibration import Calibration, calibrate
 from model.data import Task, load_task
 from model.density import DensityRecorder
 from model.flexibert import FlexiBertConfig, FlexiBertForSequenceClassification
@@ -24,12 +25,19 @@ from model.pretrained import projected_embeddings
 from model.recipe import Recipe
 from model.space import TransformerDesign
 from model.teacher import Teacher, fine_tuned_teacher, model_inputs, predict
-from model.tokens import PACKAGE, VOCABULARY, tokenize, training_batches
+from model.tokens import PACKAGE, VOCABULARY, evaluation_batches, tokenize, training_batches
 from model.trace import SparsityTrace
 from model.trained import TrainedModel
 
 TRAINING_VERSION = 1
 """Part of what a training is known by; rises when this file changes what it gives."""
+
+WEIGHT_GAIN = 0.6
+"""Standard deviation of new weights times √inputs. BERT's deviation of 0.02 leaves layers of few
+inputs so weak at first that thresholds prune most of what they give."""
+
+CALIBRATION_TEXTS = 1024
+"""Texts of the training split that exponents are calibrated on."""
 
 GRADIENT_STEPS = 32
 """The last steps of a training, over which the densities of gradients are measured."""
@@ -100,7 +108,7 @@ def train(
     return TrainedModel.load(folder)
 
 
-DEFAULT_POLICY = PruningPolicy(activation_threshold=0.02, gradient_threshold=1e-5)
+DEFAULT_POLICY = PruningPolicy(activation_threshold=0.02, gradient_threshold=1e-6)
 """Thresholds that prune without loss of accuracy (benchmarks/accuracy.py)."""
 
 
@@ -138,7 +146,9 @@ class _Job:
 
     def _check(self) -> None:
         if self.design.labels != self.task.labels:
-            self.design = self.design.model_copy(update={"labels": self.task.labels})
+            raise ValueError(
+                f"labels must be {self.task.labels}, the task's, not {self.design.labels}"
+            )
         if self.design.vocabulary != VOCABULARY:
             raise ValueError(
                 f"vocabulary must be {VOCABULARY}, the tokenizer's, not {self.design.vocabulary}"
@@ -212,6 +222,9 @@ def initial_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = FlexiBertForSequenceClassification(config)
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=WEIGHT_GAIN / module.in_features**0.5)
     tokens = tokenize(task.train.texts, task.sequence_length)
     counts = np.bincount(tokens.ids[tokens.ids > 0], minlength=VOCABULARY)
     tables = projected_embeddings(design.layers[0].hidden, counts)
@@ -312,6 +325,8 @@ def _finish(
     traced(recorder, split="validation", stage="inference").save(folder / "trace.json")
     traced(gradients, split="train", stage="training").save(folder / "gradients.json")
     model.save_pretrained(folder)
+    if job.recipe.fraction == 1:
+        _calibrate(model, task).save(folder)
     about = {
         "validation_accuracy": float((logits.argmax(1) == task.validation.labels).mean()),
         "validation_n": len(task.validation),
@@ -325,6 +340,13 @@ def _finish(
     }
     write_json(folder / "training.json", about)
     loop.checkpoint.unlink(missing_ok=True)
+
+
+def _calibrate(model: FlexiBertForSequenceClassification, task: Task) -> Calibration:
+    """Exponents of all stored tensors, for the hardware's arithmetic."""
+    tokens = tokenize(task.train.texts[:CALIBRATION_TEXTS], task.sequence_length)
+    batches = (model_inputs(tokens, rows) for rows in evaluation_batches(tokens.lengths))
+    return calibrate(model, batches, split="train")
 
 
 def _trace(

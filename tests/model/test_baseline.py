@@ -1,0 +1,35 @@
+"""The bag-of-words baseline."""
+
+from pathlib import Path
+
+import numpy as np
+from tiny import tiny_task
+
+from model import baseline
+from model.baseline import fit_baseline
+from model.data import open_test
+
+
+def test_the_strength_is_the_best_on_validation(tmp_path: Path) -> None:
+    task = tiny_task()
+    found = fit_baseline(task)
+    assert found.validation_n == 36 and found.validation_accuracy > 0.9
+    assert found.accuracy(task.validation) == found.validation_accuracy
+    assert found.strength in baseline.STRENGTHS
+    test = open_test(task, tmp_path / "openings.json", "a test of the baseline")
+    assert found.correct(test).shape == (36,) and found.correct(test).mean() > 0.9
+
+
+def test_of_equal_strengths_the_smallest_is_taken() -> None:
+    task = tiny_task(600)
+    found = fit_baseline(task)
+    assert found.validation_accuracy == 1.0
+    smaller = [s for s in baseline.STRENGTHS if s < found.strength]
+    assert not smaller or np.all([_accuracy(task, s) < 1.0 for s in smaller])
+
+
+def _accuracy(task: object, strength: float) -> float:
+    from unittest.mock import patch
+
+    with patch.object(baseline, "STRENGTHS", (strength,)):
+        return fit_baseline(task).validation_accuracy  # type: ignore[arg-type]

@@ -1,0 +1,109 @@
+"""The optimiser, against PyTorch's own on the rows that it touches."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model.loop import Optimizer
+
+
+class Words(nn.Module):
+    """An embedding of ten tokens and a layer over it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.word = nn.Embedding(10, 4)
+        self.out = nn.Linear(4, 3)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.word
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.out(self.word(ids).mean(1))
+
+
+IDS = torch.tensor([[1, 2, 2], [5, 1, 7]])
+ROWS = np.array([1, 2, 5, 7])
+
+
+def step(model: nn.Module, scale: float = 1.0) -> None:
+    (model(IDS).square().sum() * scale).backward()
+
+
+def optimizer(model: nn.Module, clip: float = 1e9) -> Optimizer:
+    return Optimizer(model, ROWS, learning_rate=0.01, weight_decay=0.1, clip=clip)
+
+
+def test_where_every_step_uses_the_same_rows_it_is_adamw() -> None:
+    ours, theirs = Words(), Words()
+    mine = optimizer(ours)
+    plain = [theirs.out.bias, theirs.word.weight]
+    reference = torch.optim.AdamW(
+        [{"params": plain, "weight_decay": 0.0}, {"params": [theirs.out.weight]}],
+        lr=0.01, weight_decay=0.1,
+    )  # fmt: skip
+    for factor in (0.5, 1.0, 1.0, 0.3):
+        step(ours)
+        mine.step(factor)
+        for group in reference.param_groups:
+            group["lr"] = 0.01 * factor
+        step(theirs)
+        reference.step()
+        reference.zero_grad()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_rows_that_a_batch_lacks_stay() -> None:
+    model = Words()
+    before = model.word.weight.detach().clone()
+    mine = optimizer(model)
+    step(model)
+    mine.step(1.0)
+    moved = (model.word.weight != before).any(1)
+    assert moved.nonzero()[:, 0].tolist() == ROWS.tolist()
+
+
+def test_the_norm_of_all_gradients_together_is_clipped() -> None:
+    """Adam does not see a common factor, so its second moment is looked at."""
+    model, clipped = Words(), Words()
+    free, bound = optimizer(model), optimizer(clipped, clip=0.5)
+    step(model)
+    norm = torch.sqrt(
+        model.word.weight.grad.coalesce().values().square().sum()
+        + sum(p.grad.square().sum() for p in model.out.parameters())
+    )
+    free.step(1.0)
+    step(clipped)
+    bound.step(1.0)
+    assert norm > 0.5
+    scale = (0.5 / norm) ** 2
+    torch.testing.assert_close(bound.moments[1], free.moments[1] * scale, rtol=1e-4, atol=0)
+    for one, two in zip(free.adamw.state.values(), bound.adamw.state.values(), strict=True):
+        torch.testing.assert_close(two["exp_avg_sq"], one["exp_avg_sq"] * scale, rtol=1e-4, atol=0)
+
+
+def test_the_state_goes_into_tensors_and_back() -> None:
+    one, two = Words(), Words()
+    first = optimizer(one)
+    for _ in range(3):
+        step(one)
+        first.step(1.0)
+    second = optimizer(two)
+    second.load({name: value.clone() for name, value in first.tensors().items()})
+    for model, mine in ((one, first), (two, second)):
+        step(model)
+        mine.step(0.7)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name])
+
+
+def test_gradients_that_are_not_finite_are_an_error_and_change_nothing() -> None:
+    model = Words()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    mine = optimizer(model)
+    step(model, float("inf"))
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        mine.step(1.0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
