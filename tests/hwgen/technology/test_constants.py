@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from hwgen.design import AcceleratorDesign, DesignBatch
 from hwgen.technology.constants import PRICED_BLOCKS, Technology
@@ -93,3 +94,49 @@ def test_unknown_technology_names_the_known() -> None:
 def test_source_and_extrapolation_are_named(technology: Technology) -> None:
     assert "jha-lab/acceltran" in technology.source and "BSD-3-Clause" in technology.source
     assert any("tile 32" in note and "extrapolated" in note for note in technology.notes)
+
+
+PUBLISHED = PAIRS.with_name("acceltran_constants_14nm.yaml")
+
+
+def numbers(tree: object) -> list[float]:
+    if isinstance(tree, dict):
+        return [number for branch in tree.values() for number in numbers(branch)]
+    return [float(tree)] if isinstance(tree, int | float) else []
+
+
+@pytest.mark.golden
+def test_no_figure_was_changed(technology: Technology) -> None:
+    # Every figure with its digits: a sum of squares notices any change of one of them.
+    figures = numbers({key: value for key, value in technology.table.items() if key != "notes"})
+    assert len(figures) == 80
+    assert sum(figures) == pytest.approx(TOTAL, rel=1e-14)
+    assert sum(figure**-2 for figure in figures) == pytest.approx(INVERSE_SQUARES, rel=1e-12)
+
+
+@pytest.mark.golden
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="published constants are not here")
+def test_figures_are_the_published_ones(technology: Technology) -> None:
+    published = yaml.safe_load(PUBLISHED.read_text())
+    table = technology.table
+
+    def same(mine: dict[str, float], theirs: dict[str, float]) -> None:
+        assert list(mine.values()) == [theirs["area"], theirs["dynamic"], theirs["leakage"]]
+
+    for macs, by_name in table["lane"].items():
+        for name, figures in by_name.items():
+            same(figures, published["lane"][f"mac_per_lane_{macs}"][name])
+    for block, figures in table["block"].items():
+        same(figures, published[block])
+    for module, by_tile in table["tile_module"].items():
+        for tile, figures in by_tile.items():
+            same(figures, published[module][f"tile_{tile}"])
+    for buffer, figures in table["buffer"].items():
+        theirs = published[f"{buffer}_buffer"]
+        assert list(figures.values()) == [theirs["area"], theirs["energy"], theirs["leakage"]]
+    mine = {
+        f"{kind}_{organisation.replace('/', '_')}": energy
+        for kind, organisations in table["main_memory_block_nj"].items()
+        for organisation, energy in organisations.items()
+    }
+    assert mine == published["main_memory"]["energy"]
