@@ -19,7 +19,7 @@ import time
 
 import numpy as np
 
-from hwgen.design import DesignSpace
+from hwgen.design_space import DesignSpace
 from model.space import TransformerDesign, operations
 from model.trace import SparsityTrace
 from sim import Workload, evaluate

@@ -1,10 +1,10 @@
-"""Accelerator designs, spaces of them, and populations as arrays."""
+"""Accelerator designs, and populations of them as arrays."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -46,6 +46,21 @@ def main_memory_types() -> dict[str, dict[str, Any]]:
 def bits_per_cycle(gigabytes_per_second: float, clock_mhz: float) -> Fraction:
     """Exact rate in bits a cycle; 1 GB is 10^9 bytes."""
     return Fraction(str(gigabytes_per_second)) * 8000 / Fraction(str(clock_mhz))
+
+
+def default_window(macs_per_lane: Any) -> Any:
+    """Positions that pre_sparsity looks at in a cycle, for one lane or an array of lanes."""
+    return 4 * macs_per_lane
+
+
+def default_k_segment(macs_per_lane: Any, tile_y: Any) -> Any:
+    """Elements of a dot product that a lane takes at once, for one design or arrays."""
+    return np.maximum(tile_y, 4 * macs_per_lane)
+
+
+def default_fifo_depth(window: Any) -> Any:
+    """Pairs that pre_sparsity's FIFO holds, for one lane or an array of lanes."""
+    return 2 * window
 
 
 class MemoryDesign(Frozen):
@@ -130,10 +145,10 @@ class AcceleratorDesign(Frozen):
         data = dict(data)
         macs, tile_y = data.get("macs_per_lane"), data.get("tile_y")
         if type(macs) is int and type(tile_y) is int:
-            data.setdefault("k_segment", max(tile_y, 4 * macs))
-            data.setdefault("window", 4 * macs)
+            data.setdefault("window", default_window(macs))
+            data.setdefault("k_segment", int(default_k_segment(macs, tile_y)))
         if type(data.get("window")) is int:
-            data.setdefault("fifo_depth", 2 * data["window"])
+            data.setdefault("fifo_depth", default_fifo_depth(data["window"]))
         memory = data.get("memory")
         if isinstance(memory, Mapping) and memory.get("type") in main_memory_types():
             facts = main_memory_types()[memory["type"]]
@@ -410,118 +425,3 @@ class DesignBatch:
             if name != "memory"
         }
         return AcceleratorDesign.model_validate({**values, "memory": memory})
-
-
-class DesignSpace(Frozen):
-    """The options of each field: a space of accelerators, from a YAML file.
-
-    `tile` sets tile_x and tile_y together; `loop_order` may be "all". Fields that a space does not
-    name keep AcceleratorDesign's defaults.
-    """
-
-    tile_b: tuple[int, ...] = Field(min_length=1)
-    tile: tuple[int, ...] = Field(min_length=1)
-    nonlinearity: tuple[Literal["relu", "gelu"], ...] = Field(min_length=1)
-    pes: tuple[int, ...] = Field(min_length=1)
-    lanes_per_pe: tuple[int, ...] = Field(min_length=1)
-    macs_per_lane: tuple[int, ...] = Field(min_length=1)
-    softmax_per_pe: tuple[int, ...] = Field(min_length=1)
-    batch_size: tuple[int, ...] = Field(min_length=1)
-    activation_buffer_kib: tuple[int, ...] = Field(min_length=1)
-    weight_buffer_kib: tuple[int, ...] = Field(min_length=1)
-    mask_buffer_kib: tuple[int, ...] = Field(min_length=1)
-    memory: tuple[dict[str, Any], ...] = Field(min_length=1)
-    loop_order: tuple[str, ...] = Field(min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        data = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        }
-        if data.get("loop_order") == "all":
-            data["loop_order"] = LOOP_ORDERS
-        return data
-
-    @classmethod
-    def load(cls, source: DesignSpace | Mapping[str, Any] | str | Path) -> DesignSpace:
-        """Load a space from its name, a YAML or JSON file, a mapping, or itself.
-
-        Raises
-        ------
-        ValueError
-            If the name is unknown or the contents are no space; the message names the key.
-        """
-        if isinstance(source, DesignSpace):
-            return source
-        data = (
-            source
-            if isinstance(source, Mapping)
-            else read_named(source, "designs/spaces", "accelerator space")
-        )
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ValueError(f"accelerator space: {explain(error)}") from None
-
-    @property
-    def options(self) -> dict[str, tuple[Any, ...]]:
-        """The options of each field, in the order of the fields."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
-    def __len__(self) -> int:
-        """Return the number of designs."""
-        return math.prod(len(values) for values in self.options.values())
-
-    def design(self, indices: Sequence[int]) -> AcceleratorDesign:
-        """Make the design of one index a field."""
-        values = {
-            name: options[index]
-            for (name, options), index in zip(self.options.items(), indices, strict=True)
-        }
-        tile = values.pop("tile")
-        return AcceleratorDesign.load({**values, "tile_x": tile, "tile_y": tile})
-
-    def batch(self, indices: np.ndarray) -> DesignBatch:
-        """Make the designs of index rows, shape (designs, fields), without a loop over designs."""
-        columns: dict[str, np.ndarray] = {}
-        # Each option is validated once, on a design that has it, and its columns are gathered.
-        base = [0] * len(self.options)
-        resolved: dict[tuple[int, ...], DesignBatch] = {}
-        names = list(self.options)
-        for name, column in zip(names, np.asarray(indices).T, strict=True):
-            if name == "memory":
-                for field_name in MemoryDesign.model_fields:
-                    made = []
-                    for index in range(len(self.memory)):
-                        key = tuple(index if n == "memory" else 0 for n in names)
-                        resolved.setdefault(key, DesignBatch.of([self.design(key)]))
-                        made.append(resolved[key].fields[f"memory_{field_name}"][0])
-                    columns[f"memory_{field_name}"] = np.asarray(made)[column]
-            elif name == "tile":
-                columns["tile_x"] = columns["tile_y"] = np.asarray(self.tile)[column]
-            else:
-                columns[name] = np.asarray(self.options[name])[column]
-        first = DesignBatch.of([self.design(base)])
-        count = len(columns["pes"])
-        for name in AcceleratorDesign.model_fields:
-            if name not in columns and name != "memory":
-                columns[name] = np.repeat(first.fields[name], count)
-        columns["window"] = 4 * columns["macs_per_lane"]
-        columns["k_segment"] = np.maximum(columns["tile_y"], columns["window"])
-        columns["fifo_depth"] = 2 * columns["window"]
-        return DesignBatch.from_columns(columns)
-
-    def sample(self, count: int, rng: np.random.Generator) -> DesignBatch:
-        """Draw `count` designs, uniform over the space, with replacement."""
-        sizes = [len(values) for values in self.options.values()]
-        return self.batch(np.stack([rng.integers(size, size=count) for size in sizes], axis=1))
-
-    def enumerate(self, chunk: int = 65536) -> Iterator[DesignBatch]:
-        """Go through all designs, `chunk` at a time, the last field fastest."""
-        sizes = [len(values) for values in self.options.values()]
-        for start in range(0, len(self), chunk):
-            flat = np.arange(start, min(start + chunk, len(self)))
-            yield self.batch(np.stack(np.unravel_index(flat, sizes), axis=1))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hwgen.design import DesignBatch, DesignSpace
+from hwgen.design import DesignBatch
+from hwgen.design_space import DesignSpace
 from model.space import TransformerDesign
 from model.trace import SparsityTrace
 from search.problem import Costs

@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from hwgen.configuration import Frozen, explain, read_named
-from hwgen.design import AcceleratorDesign, DesignSpace
+from hwgen.design import AcceleratorDesign
+from hwgen.design_space import DesignSpace
 from model.space import LayerDesign, TransformerDesign, TransformerSpace
 
 Genome = np.ndarray

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from hwgen.design import LOOP_ORDERS, AcceleratorDesign, DesignBatch, DesignSpace
+from hwgen.design import LOOP_ORDERS, AcceleratorDesign, DesignBatch
+from hwgen.design_space import DesignSpace
 
 PUBLISHED = Path(__file__).parent / "published_accelerators.json"
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from hwgen import emit
-from hwgen.design import AcceleratorDesign, DesignSpace
+from hwgen.design import AcceleratorDesign
+from hwgen.design_space import DesignSpace
 from hwgen.emit import generate, unit_module
 from hwgen.simulation import lint, verify
 from hwgen.simulation.folder import design_hash, read_folder

@@ -365,7 +365,7 @@ def test_bad_amounts_are_named(tmp_path, bad):
 
 
 def tiny_space(**changes):
-    from hwgen.design import DesignSpace
+    from hwgen.design_space import DesignSpace
 
     options = DesignSpace.load("demo").options
     accelerator = {name: list(values[:1]) for name, values in options.items()}

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from fakes import FakeEvaluator
 
-from hwgen.design import DesignSpace
+from hwgen.design_space import DesignSpace
 from search.objectives import COST_RESOLUTION, COSTS, non_dominated
 from search.operators import random_genome
 from search.space import Codec, CoDesignSpace

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from hwgen.design import LOOP_ORDERS, AcceleratorDesign, DesignSpace
+from hwgen.design import LOOP_ORDERS, AcceleratorDesign
+from hwgen.design_space import DesignSpace
 from hwgen.technology.constants import Technology
 from sim import Report, Workload, area, evaluate
 from sim.charge import CAUSES
