@@ -36,6 +36,11 @@ def recorded_jobs(pair: Pair) -> list[Job]:
     trained = TrainedModel.load(pair.path)
     task = load_task(trained.inputs["task"]["name"])
     batch, sequence_length = pair.accelerator.batch_size, pair.sequence_length
+    if len(task.validation) < batch:
+        raise ValueError(
+            f"the validation split of {task.name} must hold at least one batch of {batch} "
+            f"texts, not {len(task.validation)}"
+        )
     tokens = tokenize(task.validation.texts[:batch], sequence_length)
     ids = np.zeros((batch, sequence_length), dtype=np.int64)
     ids[:, : tokens.ids.shape[1]] = tokens.ids
