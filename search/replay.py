@@ -10,7 +10,7 @@ import torch
 from hwgen.program import Job
 from model.calibration import Calibration
 from model.data import load_task
-from model.quantized import Accuracy, QuantizedModel
+from model.quantized import QuantizedModel
 from model.teacher import model_inputs
 from model.tokens import evaluation_batches, tokenize
 from model.trained import TrainedModel
@@ -50,13 +50,13 @@ def recorded_jobs(pair: Pair) -> list[Job]:
     return unit_jobs(pair.accelerator, workload, recording)
 
 
-def hardware_accuracy(pair: Pair) -> Accuracy:
-    """Accuracy on the validation split in the accelerator's arithmetic."""
+def hardware_accuracy(pair: Pair) -> float:
+    """Accuracy on the validation split in the accelerator's integer arithmetic."""
     trained = TrainedModel.load(pair.path)
     split = load_task(trained.inputs["task"]["name"]).validation
     tokens = tokenize(split.texts, trained.sequence_length)
-    model = quantized(pair)
-    return model.accuracy(
+    counted = quantized(pair).accuracy(
         {**model_inputs(tokens, rows), "labels": torch.from_numpy(split.labels[rows])}
         for rows in evaluation_batches(tokens.lengths)
     )
+    return counted.accuracy

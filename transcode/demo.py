@@ -34,8 +34,14 @@ def run_demo(out: Path, minutes: float, seed: int, simulator: str | None) -> boo
     verdict = verify(verilog, simulator=simulator)
     say("4/4  writing the report")
     report = write_report(run)
+    in_hardware = knee.hardware_accuracy()
     print_front(run)
     say(f"knee      {knee.id}: {knee.model_summary} on {knee.accelerator_summary}", highlight=False)
+    say(
+        f"accuracy  {knee.accuracy:.2%} in float, {in_hardware:.2%} in the accelerator's "
+        f"arithmetic (validation, n = {knee.examples})",
+        highlight=False,
+    )
     say(f"Verilog   {verilog / 'verilog'}", highlight=False)
     say(f"report    {report}", highlight=False)
     print_verdict(verdict)
