@@ -27,6 +27,9 @@ REPORT = "report.html"
 PARTS = 10
 """Parts of a breakdown that are shown by name; the rest is added up."""
 
+UNITS = {"kib": "KiB", "mhz": "MHz", "mw": "mW", "cycles": "cycles"}
+"""Units at the end of fields' names."""
+
 BREAKDOWNS = (
     ("latency", "operation", "Latency of a batch by operation, cycles"),
     ("latency", "component", "Latency of a batch by what it waited for, cycles"),
@@ -200,7 +203,7 @@ def _member(pair: Pair, picks: Mapping[str, list[str]], report: Any) -> dict[str
         training["does not separate from"] = f"{pair.tied_with}, which is cheaper"
     fields = pair.accelerator.model_dump(mode="json")
     memory = fields.pop("memory")
-    fields |= {f"memory {name}": value for name, value in memory.items()}
+    fields |= {f"memory_{name}": value for name, value in memory.items()}
     return {
         "id": pair.id,
         "picks": picks.get(pair.id, []),
@@ -226,9 +229,25 @@ def _member(pair: Pair, picks: Mapping[str, list[str]], report: Any) -> dict[str
         ],
         "training": list(training.items()),
         "densities": [(name, f"{value:.4f}") for name, value in sorted(pair.densities.items())],
-        "fields": [(name.replace("_", " "), value) for name, value in fields.items()],
+        "fields": [(_label(name), _value(value)) for name, value in fields.items()],
         "breakdowns": [_breakdown(report, *which) for which in BREAKDOWNS],
     }
+
+
+def _label(name: str) -> str:
+    """A field's name in words, its unit behind a comma."""
+    words, _, unit = name.rpartition("_")
+    if unit in UNITS and words:
+        return f"{words.replace('_', ' ')}, {UNITS[unit]}"
+    return name.replace("_", " ")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "unknown"
+    return f"{value:,g}" if isinstance(value, float) else str(value)
 
 
 def _interval(pair: Pair) -> str:

@@ -201,9 +201,9 @@ class WorkerPool:
         """Return the pool; processes start with the first job."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """End the processes, without waiting for what they do."""
-        self._stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the processes; after an error without waiting for what they do."""
+        self._stop(at_once=kind is not None)
 
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -212,15 +212,14 @@ class WorkerPool:
             )
         return self._pool
 
-    def _stop(self) -> None:
-        if self._pool is not None:
-            processes = list((self._pool._processes or {}).values())
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
+    def _stop(self, at_once: bool = True) -> None:
+        if self._pool is None:
+            return
+        if at_once:
+            for process in list((self._pool._processes or {}).values()):
                 process.terminate()
-            for process in processes:
-                process.join()
-            self._pool = None
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
 
     def run(
         self,
@@ -285,6 +284,7 @@ def _begin_worker() -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # bars of several processes in one terminal
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
