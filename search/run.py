@@ -95,6 +95,12 @@ class Pair:
 
         return recorded_jobs(self)
 
+    def hardware_accuracy(self) -> float:
+        """Accuracy on the validation split in the accelerator's integer arithmetic."""
+        from search.replay import hardware_accuracy  # loads PyTorch
+
+        return hardware_accuracy(self)
+
     def short(self) -> tuple[str, str]:
         """Model and accelerator in one line of a table."""
         widths = "-".join(str(layer.hidden) for layer in self.model.layers)
