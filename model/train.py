@@ -14,7 +14,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from model.cache import write_json
+from model.cache import disk_errors, write_json
 from model.calibration import Calibration, calibrate
 from model.data import Task, load_task
 from model.density import DensityRecorder
@@ -30,7 +30,7 @@ from model.tokens import VOCABULARY, evaluation_batches, tokenize, training_batc
 from model.trace import SparsityTrace
 from model.trained import TrainedModel
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Part of what a training is known by; rises when this file changes what it gives."""
 
 WEIGHT_GAIN = 0.8
@@ -325,10 +325,10 @@ def _finish(
     traced = partial(_trace, model=model, job=job)
     traced(recorder, split="validation", stage="inference").save(folder / "trace.json")
     traced(gradients, split="train", stage="training").save(folder / "gradients.json")
-    with quiet():
+    with quiet(), disk_errors():
         model.save_pretrained(folder)
     if job.recipe.fraction == 1:
-        _calibrate(model, task).save(folder)
+        calibrated(model, task).save(folder)
     about = {
         "validation_accuracy": float((logits.argmax(1) == task.validation.labels).mean()),
         "validation_n": len(task.validation),
@@ -344,8 +344,8 @@ def _finish(
     loop.checkpoint.unlink(missing_ok=True)
 
 
-def _calibrate(model: FlexiBertForSequenceClassification, task: Task) -> Calibration:
-    """Exponents of all stored tensors, for the hardware's arithmetic."""
+def calibrated(model: FlexiBertForSequenceClassification, task: Task) -> Calibration:
+    """Exponents of all stored tensors, from texts of the training split."""
     tokens = tokenize(task.train.texts[:CALIBRATION_TEXTS], task.sequence_length)
     batches = (model_inputs(tokens, rows) for rows in evaluation_batches(tokens.lengths))
     return calibrate(model, batches, split="train")

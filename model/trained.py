@@ -71,8 +71,11 @@ class TrainedModel:
         folder = Path(path)
         if not (folder / "training.json").is_file():
             raise ValueError(f"{folder} holds no trained model: it has no training.json")
-        inputs = json.loads((folder / "inputs.json").read_text())
-        about = json.loads((folder / "training.json").read_text())
+        inputs = _read(folder / "inputs.json", "design", "policy", "recipe", "seed", "task")
+        about = _read(
+            folder / "training.json",
+            "validation_accuracy", "validation_n", "epochs", "steps", "seconds",
+        )  # fmt: skip
         return cls(
             path=folder,
             design=TransformerDesign.load(inputs["design"]),
@@ -113,6 +116,24 @@ class TrainedModel:
     def correct(self, split: Split) -> np.ndarray:
         """Whether each example of a split is answered correctly, bool."""
         return predict(self.model, split, self.sequence_length).argmax(1) == split.labels
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    """An object of JSON that has these keys.
+
+    Raises
+    ------
+    ValueError
+        It is damaged; names the file and what is wrong.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}; train the model again") from None
+    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise ValueError(f"{path} is damaged: it has no {missing[0]}; train the model again")
+    return dict(found)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from model.data import Task
     from model.trained import TrainedModel
 
-CALIBRATION_TEXTS = 1024
-"""Texts of the training split that exponents are calibrated on."""
-
 
 @dataclass(frozen=True)
 class DynaPropTrainer:
@@ -105,13 +102,9 @@ def _task(name: str, sequence_length: int | None) -> Task:
 
 
 def _calibrate(trained: TrainedModel, task: Task) -> None:
-    """Give every stored tensor its exponent, on texts of the training split."""
-    from model.calibration import FILE_NAME, calibrate
-    from model.teacher import model_inputs
-    from model.tokens import evaluation_batches, tokenize
+    """Give every stored tensor its exponent, unless the training was whole and has done so."""
+    from model.calibration import FILE_NAME
+    from model.train import calibrated
 
-    if (trained.path / FILE_NAME).is_file():
-        return
-    tokens = tokenize(task.train.texts[:CALIBRATION_TEXTS], trained.sequence_length)
-    batches = (model_inputs(tokens, rows) for rows in evaluation_batches(tokens.lengths))
-    calibrate(trained.model, batches, split="train").save(trained.path)
+    if not (trained.path / FILE_NAME).is_file():
+        calibrated(trained.model, task).save(trained.path)

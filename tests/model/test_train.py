@@ -340,3 +340,21 @@ def test_bert_tiny_beats_bag_of_words(tmp_path: Path, monkeypatch: pytest.Monkey
         ours.append(result.test_accuracy)
         theirs.append(result.baseline_test_accuracy)
     assert np.mean(ours) > np.mean(theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        ("inputs.json", "{", "inputs.json is damaged"),
+        ("inputs.json", "{}", "inputs.json is damaged: it has no design"),
+        ("training.json", "[1]", "training.json is damaged: it has no validation_accuracy"),
+    ],
+)
+def test_a_damaged_folder_is_named(
+    name: str, contents: str, message: str, reference: TrainedModel, tmp_path: Path
+) -> None:
+    for file in ("inputs.json", "training.json", "trace.json", "gradients.json"):
+        (tmp_path / file).write_bytes((reference.path / file).read_bytes())
+    (tmp_path / name).write_text(contents)
+    with pytest.raises(ValueError, match=message):
+        TrainedModel.load(tmp_path)
