@@ -8,7 +8,8 @@
    About a third goes up in all, at least `MIN_PROMOTED`, and is trained further.
 3. Top rung: for each model the accelerators are swept (`sweep`), and its best ones make pairs.
 4. The front holds pairs of the top rung only. While it has fewer than `MIN_FRONT_MODELS`
-   different models, the next model of the order is promoted.
+   different models, the next model of the order is promoted; after some of these in vain, new
+   models are trained that cost less than all on the front, where accuracy cannot keep them off.
 
 Every step depends only on the search's settings and on what is in the archive, so a search that
 was interrupted repeats its steps, finds in the archive what is done, and goes on to the same end.
@@ -24,16 +25,28 @@ from typing import Any
 
 import numpy as np
 
+from model.space import operations
 from search.archive import Archive, Evaluation
 from search.nsga2 import EvolutionPlan, evolve
 from search.objectives import LIMITS, Scale, boxes, minimised, non_dominated, spread
+from search.operators import random_genome
 from search.problem import PairEvaluator, PairProblem, feasible, front
-from search.space import Candidate, Codec, Genome
+from search.space import Candidate, Codec, Genome, ModelPoint
 from search.sweep import best_accelerators
 from search.training import derived_seed
 
 MIN_PROMOTED = 5
 MIN_FRONT_MODELS = 4
+
+MAX_LIFTED = 3
+"""Further models that are promoted for the front's sake before new ones are made."""
+
+MAX_ADDED = 6
+"""New models that are made for the front's sake."""
+
+DRAWN = 512
+"""Random models among which a new one is chosen."""
+
 REDUCTION = 3
 """Models of rung 0 for each model of the top rung, where there are many."""
 
@@ -110,12 +123,50 @@ class SuccessiveHalving:
         top, waiting = self._climb(epochs, counts)
         for model in top:
             self._sweep(model, self.top, self.sweep)
-        while len(self._front_models()) < MIN_FRONT_MODELS and waiting:
-            model, rung = waiting.pop(0)
-            if self._lift(model, rung, epochs):
-                self._sweep(model, self.top, self.sweep)
+        self._complete(waiting, epochs)
         self._conclude()
         return self.notes
+
+    def _complete(self, waiting: list[tuple[str, int]], epochs: Sequence[float]) -> None:
+        """Bring `MIN_FRONT_MODELS` different models onto the front, if that can be done."""
+        for model, rung in waiting[:MAX_LIFTED]:
+            if len(self._front_models()) >= MIN_FRONT_MODELS:
+                return
+            if self._lift(model, rung, epochs):
+                self._sweep(model, self.top, self.sweep)
+        for number in range(MAX_ADDED):
+            if len(self._front_models()) >= MIN_FRONT_MODELS:
+                return
+            point = self._cheaper(number)
+            if point is None:
+                return
+            self.pairs.train([point], self.top, epochs[self.top])
+            if self.pairs.trainings[point.key, self.top].ok:
+                self._sweep(point.key, self.top, self.sweep)
+
+    def _cheaper(self, number: int) -> ModelPoint | None:
+        """The largest of some random models that have less work than any on the front."""
+        name = f"added/{number}"
+        genes = self.archive.fact(name)
+        if genes is None:
+            models = self._front_models() or set(self.pairs.trained(self.top))
+            bound = min(self._work(self.pairs.models[model]) for model in models)
+            rng = np.random.default_rng(derived_seed(self.pairs.seed, "added", number))
+            drawn = [random_genome(self.codec, rng) for _ in range(DRAWN)]
+            work = [self._work(self.codec.decode_model(genome)) for genome in drawn]
+            fitting = [index for index in range(DRAWN) if work[index] < bound]
+            best = max(fitting, key=lambda index: work[index], default=None)
+            genes = [] if best is None else drawn[best].tolist()
+            self.archive.set_fact(name, genes)
+        return self.codec.decode_model(np.asarray(genes, dtype=np.int64)) if genes else None
+
+    def _work(self, point: ModelPoint) -> int:
+        """Products of one sequence, zeros included."""
+        return sum(
+            math.prod(operation.extents(1, self.pairs.sequence_length))
+            for operation in operations(point.design)
+            if operation.kind == "product"
+        )
 
     def _front(self) -> list[Evaluation]:
         return front(feasible(self.pairs.evaluations(self.top), self.constraints, accuracy=True))

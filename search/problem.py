@@ -152,7 +152,8 @@ class PairEvaluator:
             self.progress(epochs, f"rung {rung}: trained {training.model[:6]}, {verdict}")
 
     def _job(self, model: ModelPoint, rung: int, epochs: float) -> TrainingJob:
-        start = self.model_folder(model.key, rung - 1) if rung > 0 else None
+        begun = (model.key, rung - 1) in self.trainings
+        start = self.model_folder(model.key, rung - 1) if begun else None
         return TrainingJob(
             task=self.task,
             model=model,

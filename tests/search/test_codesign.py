@@ -411,16 +411,39 @@ def test_more_rungs_promote_step_by_step(tmp_path):
     assert all(pair.training.rung == 2 for pair in run.front)
 
 
-def test_more_models_are_promoted_until_the_front_holds_enough(tmp_path, monkeypatch):
+def test_more_models_are_promoted_and_made_until_the_front_holds_enough(tmp_path, monkeypatch):
     assert halving.MIN_FRONT_MODELS == 4
-    monkeypatch.setattr(halving, "MIN_FRONT_MODELS", 7)
-    counts = search(tmp_path / "run").counts
-    assert counts["top_rung_models"] > halving.MIN_PROMOTED
-    assert counts["front_models"] == 7 or counts["top_rung_models"] == counts["trained_models"]
     monkeypatch.setattr(halving, "MIN_FRONT_MODELS", 99)
     run = search(tmp_path / "all")
-    assert run.counts["top_rung_models"] == run.counts["trained_models"] == 14
+    promoted = halving.MIN_PROMOTED + halving.MAX_LIFTED
+    assert run.counts["top_rung_models"] == promoted + halving.MAX_ADDED
+    assert run.counts["trained_models"] == 14 + halving.MAX_ADDED
     assert any("the front holds" in note and "not 99" in note for note in run.notes)
+    first = {training.model for training in run.archive.trainings(0)}
+    added = [t for t in run.archive.trainings(1) if t.model not in first]
+    assert len(added) == halving.MAX_ADDED
+    assert all((run.path / t.folder / "trace.json").exists() for t in added)
+
+
+def test_models_are_added_the_same_way_after_an_interrupt(tmp_path, monkeypatch):
+    monkeypatch.setattr(halving, "MIN_FRONT_MODELS", 99)
+    whole = search(tmp_path / "whole")
+    stopped = halving.SuccessiveHalving._cheaper
+    calls = []
+
+    def interrupted(self, number):
+        calls.append(number)
+        if calls == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return stopped(self, number)
+
+    monkeypatch.setattr(halving.SuccessiveHalving, "_cheaper", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "again")
+    again = search(tmp_path / "again")
+    found = [[{**row, "path": ""} for row in run.front.rows()] for run in (again, whole)]
+    assert found[0] == found[1]
+    assert again.counts == whole.counts
 
 
 def test_a_model_that_cannot_be_swept_is_noted(tmp_path):
