@@ -22,7 +22,7 @@ def pair_of(source: str, pick: str) -> Any:
 
 def print_front(run: Any) -> None:
     """Print a run's front, a row a member."""
-    console.print(str(run), highlight=False)
+    console.print(str(run), highlight=False, soft_wrap=True)
 
 
 def print_verdict(report: Any) -> None:
