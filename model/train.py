@@ -30,10 +30,10 @@ from model.tokens import VOCABULARY, evaluation_batches, tokenize, training_batc
 from model.trace import SparsityTrace
 from model.trained import TrainedModel
 
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 """Part of what a training is known by; rises when this file changes what it gives."""
 
-WEIGHT_GAIN = 0.8
+WEIGHT_GAIN = 0.6
 """Standard deviation of new weights times √inputs. BERT's deviation of 0.02 leaves layers of few
 inputs so weak at first that thresholds prune most of what they give."""
 
@@ -109,8 +109,8 @@ def train(
     return TrainedModel.load(folder)
 
 
-DEFAULT_POLICY = PruningPolicy(activation_threshold=0.02, gradient_threshold=1e-6)
-"""Thresholds that prune without loss of accuracy (benchmarks/accuracy.py)."""
+DEFAULT_POLICY = PruningPolicy(activation_threshold=0.01, gradient_threshold=1e-6)
+"""Mild thresholds. On movie-sentences τ_I of 0.04 costs BERT-Tiny some 1.7 points more than 0.01."""
 
 
 class _Job:
