@@ -97,7 +97,7 @@ def fine_tuned_teacher(
 ) -> Teacher:
     """The teacher of a task, fine-tuned on its training split on first use.
 
-    About 150 seconds on two idle cores for movie-sentences. A killed fine-tuning goes on from its
+    Takes minutes. A killed fine-tuning goes on from its
     last checkpoint; of several processes that ask, one trains.
     """
     chosen = recipe or TeacherRecipe()
