@@ -110,7 +110,7 @@ def train(
 
 
 DEFAULT_POLICY = PruningPolicy(activation_threshold=0.01, gradient_threshold=1e-6)
-"""Mild thresholds. On movie-sentences τ_I of 0.04 costs BERT-Tiny 1.7 points more than 0.01."""
+"""Mild thresholds, chosen on the validation split of the movie sentences."""
 
 
 class _Job:
