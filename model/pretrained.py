@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from safetensors import safe_open
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from model.packages import package_file
@@ -34,6 +35,7 @@ def pretrained_embeddings() -> dict[str, np.ndarray]:
         }
 
 
+@threadpool_limits.wrap(limits=1)  # else the last bits depend on the threads of NumPy's BLAS
 def projected_embeddings(width: int, counts: np.ndarray) -> dict[str, Tensor]:
     """Pretrained embeddings in ``width`` dimensions, those that keep most of their variance.
 

@@ -30,7 +30,7 @@ from model.tokens import VOCABULARY, evaluation_batches, tokenize, training_batc
 from model.trace import SparsityTrace
 from model.trained import TrainedModel
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 """Part of what a training is known by; rises when this file changes what it gives."""
 
 WEIGHT_GAIN = 0.6

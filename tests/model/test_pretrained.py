@@ -1,5 +1,9 @@
 """Projected pretrained embeddings."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -41,3 +45,19 @@ def test_columns_beyond_the_pretrained_width_are_zero() -> None:
     words = projected_embeddings(400, COUNTS)["word"]
     assert words.shape == (30522, 400)
     assert not words[:, 384:].any() and words[:, :384].any(0).all()
+
+
+def test_the_projection_does_not_depend_on_the_threads_of_blas() -> None:
+    code = (
+        "import hashlib, numpy as np; from model.pretrained import projected_embeddings; "
+        "word = projected_embeddings(128, np.arange(30522) % 7)['word'].numpy(); "
+        "print(hashlib.sha256(word.tobytes()).hexdigest())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+        ).stdout
+        for threads in ("1", "2")
+    }  # fmt: skip
+    assert len(found) == 1
