@@ -6,20 +6,20 @@ import difflib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 
 class Frozen(BaseModel):
-    """A frozen model whose unknown keys are errors that name the nearest valid one."""
+    """A frozen model that takes lists for tuples; an unknown key names the nearest valid one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _name_unknown_keys(cls, data: Any) -> Any:
+    def _keys_and_tuples(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
             for key in data:
                 if key not in cls.model_fields:
@@ -30,6 +30,7 @@ class Frozen(BaseModel):
                         else f"known: {', '.join(cls.model_fields)}"
                     )
                     raise ValueError(f"unknown key {key!r} in {cls.__name__}; {hint}")
+            data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return data
 
 
@@ -44,7 +45,7 @@ def explain(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
-def read_named(source: str | Path, folder: str, what: str, package: str = "hwgen") -> Any:
+def read_named(source: str | Path, folder: str, what: str, package: str) -> Any:
     """Read YAML or JSON from a path, or from package data by name.
 
     Raises
@@ -76,3 +77,37 @@ def read_named(source: str | Path, folder: str, what: str, package: str = "hwgen
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: not valid YAML: {error}") from None
+
+
+class Named(Frozen):
+    """A frozen model that has named examples: it loads from a name, a file, a mapping or itself."""
+
+    kind: ClassVar[str]
+    """What messages call it."""
+    examples: ClassVar[tuple[str, str]]
+    """The package and the folder in it that hold the named ones."""
+
+    @classmethod
+    def load(cls, source: Self | Mapping[str, Any] | str | Path) -> Self:
+        """Load from a name, a YAML or JSON file, a mapping of the fields, or the object itself.
+
+        Raises
+        ------
+        ValueError
+            If the name is unknown or the contents are invalid; the message names the key.
+        FileNotFoundError
+            If a path does not exist.
+        """
+        if isinstance(source, cls):
+            return source
+        where, data = cls.kind, source
+        if isinstance(source, (str, Path)):
+            package, folder = cls.examples
+            where = f"{cls.kind} {source}"
+            data = read_named(source, folder, cls.kind, package)
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{where}: must be a mapping of keys, not {type(data).__name__}")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ValueError(f"{where}: {explain(error)}") from None

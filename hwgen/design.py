@@ -11,13 +11,13 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from hwgen.configuration import Frozen, explain, read_named
+from hwgen.configuration import Frozen, Named
 from hwgen.units.dynatran.spec import DynatranSpec
 from hwgen.units.layer_norm.spec import LayerNormSpec
 from hwgen.units.mac_lane.spec import MacLaneSpec
@@ -82,7 +82,7 @@ class MemoryDesign(Frozen):
     background_power_mw: float | None = Field(default=None, ge=0)
 
 
-class AcceleratorDesign(Frozen):
+class AcceleratorDesign(Named):
     """One accelerator of ELECTOR's space; field names are those of the published files.
 
     Parameters
@@ -110,6 +110,9 @@ class AcceleratorDesign(Frozen):
     pydantic.ValidationError
         (a ValueError) for an unknown key or a value that no machine can have.
     """
+
+    kind: ClassVar[str] = "accelerator"
+    examples: ClassVar[tuple[str, str]] = ("hwgen", "designs")
 
     tile_b: int = Field(ge=1, le=64)
     tile_x: int = Field(ge=1, le=32)
@@ -178,34 +181,6 @@ class AcceleratorDesign(Frozen):
         for name in UNIT_PARAMETERS:
             getattr(self, name)
         return self
-
-    @classmethod
-    def load(cls, source: AcceleratorDesign | Mapping[str, Any] | str | Path) -> AcceleratorDesign:
-        """Load a design from its name, a YAML or JSON file, a mapping, or itself.
-
-        Raises
-        ------
-        ValueError
-            If the name is unknown or the contents are no design; the message names the key.
-        FileNotFoundError
-            If a path does not exist.
-        """
-        if isinstance(source, AcceleratorDesign):
-            return source
-        if isinstance(source, Mapping):
-            return cls._validated(source, "mapping")
-        return cls._validated(read_named(source, "designs", "accelerator"), str(source))
-
-    @classmethod
-    def _validated(cls, data: Any, where: str) -> AcceleratorDesign:
-        if not isinstance(data, Mapping):
-            raise ValueError(
-                f"{where}: an accelerator design is a mapping of keys, not {type(data).__name__}"
-            )
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ValueError(f"{where}: {explain(error)}") from None
 
     @property
     def bits(self) -> int:

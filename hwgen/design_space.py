@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from hwgen.configuration import Frozen, explain, read_named
+from hwgen.configuration import Named
 from hwgen.design import (
     LOOP_ORDERS,
     AcceleratorDesign,
@@ -22,12 +21,15 @@ from hwgen.design import (
 )
 
 
-class DesignSpace(Frozen):
+class DesignSpace(Named):
     """The options of each field: a space of accelerators, from a YAML file.
 
     `tile` sets tile_x and tile_y together; `loop_order` may be "all". Fields that a space does not
     name keep AcceleratorDesign's defaults.
     """
+
+    kind: ClassVar[str] = "accelerator space"
+    examples: ClassVar[tuple[str, str]] = ("hwgen", "designs/spaces")
 
     tile_b: tuple[int, ...] = Field(min_length=1)
     tile: tuple[int, ...] = Field(min_length=1)
@@ -45,36 +47,10 @@ class DesignSpace(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        data = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        }
-        if data.get("loop_order") == "all":
-            data["loop_order"] = LOOP_ORDERS
+    def _all_loop_orders(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("loop_order") == "all":
+            return {**data, "loop_order": LOOP_ORDERS}
         return data
-
-    @classmethod
-    def load(cls, source: DesignSpace | Mapping[str, Any] | str | Path) -> DesignSpace:
-        """Load a space from its name, a YAML or JSON file, a mapping, or itself.
-
-        Raises
-        ------
-        ValueError
-            If the name is unknown or the contents are no space; the message names the key.
-        """
-        if isinstance(source, DesignSpace):
-            return source
-        data = (
-            source
-            if isinstance(source, Mapping)
-            else read_named(source, "designs/spaces", "accelerator space")
-        )
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ValueError(f"accelerator space: {explain(error)}") from None
 
     @property
     def options(self) -> dict[str, tuple[Any, ...]]:

@@ -90,13 +90,6 @@ class PruningPolicy(Frozen):
     overrides: tuple[ThresholdOverride, ...] = ()
     prune_residual: bool = True
 
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        return {key: tuple(val) if isinstance(val, list) else val for key, val in data.items()}
-
     @field_validator("activations_off")
     @classmethod
     def _check_activations(cls, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from hwgen.configuration import Frozen, explain, read_named
+from hwgen.configuration import Frozen, Named
 from model.formats import HEAD_OPERATIONS, TOKEN_TYPES, native_fields, unknown_operation
 from model.operations import MODELLED_HEADS, GemmRole, Operation, Operations, encoder_operations
 
@@ -49,11 +49,6 @@ class LayerDesign(Frozen):
     heads: tuple[str, ...]
     feed_forward: tuple[int, ...]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        return _lists_to_tuples(data)
-
     @field_validator("heads")
     @classmethod
     def _check_heads(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
@@ -83,7 +78,7 @@ class LayerDesign(Frozen):
         return self.hidden // len(self.heads)
 
 
-class TransformerDesign(Frozen):
+class TransformerDesign(Named):
     """One encoder of FlexiBERT 2.0: embeddings, layers, pooler and classifier.
 
     Parameters
@@ -100,6 +95,9 @@ class TransformerDesign(Frozen):
         (a ValueError) for an unknown key or a value that no encoder can have.
     """
 
+    kind: ClassVar[str] = "transformer"
+    examples: ClassVar[tuple[str, str]] = ("model", "designs")
+
     layers: tuple[LayerDesign, ...]
     vocabulary: int = Field(default=30522, ge=1)
     max_positions: int = Field(default=512, ge=1)
@@ -108,8 +106,8 @@ class TransformerDesign(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        return _lists_to_tuples(data)
+    def _native(cls, data: Any) -> Any:
+        return native_fields(data, cls.model_fields) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -137,25 +135,7 @@ class TransformerDesign(Frozen):
         FileNotFoundError
             If a path does not exist.
         """
-        if isinstance(source, cls):
-            return source
-        where = "mapping"
-        if isinstance(source, (str, Path)):
-            where = str(source)
-            source = read_named(source, "designs", "transformer", "model")
-        elif hasattr(source, "to_dict"):
-            where = type(source).__name__
-            source = source.to_dict()
-        if not isinstance(source, Mapping):
-            raise ValueError(
-                f"{where}: a transformer design is a mapping of keys, not {type(source).__name__}"
-            )
-        try:
-            return cls.model_validate(native_fields(source, cls.model_fields))
-        except ValidationError as error:
-            raise ValueError(f"{where}: {explain(error)}") from None
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+        return super().load(source.to_dict() if hasattr(source, "to_dict") else source)
 
     def save(self, path: str | Path) -> None:
         """Write the design, complete, as JSON."""
@@ -180,7 +160,7 @@ class TransformerDesign(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class TransformerSpace(Frozen):
+class TransformerSpace(Named):
     """The options of each parameter of a transformer: a space, from a YAML file.
 
     Parameters
@@ -193,17 +173,15 @@ class TransformerSpace(Frozen):
     feed_forward_widths : widths of each of them
     """
 
+    kind: ClassVar[str] = "transformer space"
+    examples: ClassVar[tuple[str, str]] = ("model", "designs/spaces")
+
     depth: tuple[int, ...] = Field(min_length=1)
     hidden: tuple[int, ...] = Field(min_length=1)
     heads: tuple[int, ...] = Field(min_length=1)
     operations: tuple[str, ...] = Field(min_length=1)
     feed_forward_stacks: tuple[int, ...] = Field(min_length=1)
     feed_forward_widths: tuple[int, ...] = Field(min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        return _lists_to_tuples(data)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -225,25 +203,6 @@ class TransformerSpace(Frozen):
                 f"not {min(self.hidden)}"
             )
         return self
-
-    @classmethod
-    def load(cls, source: TransformerSpace | Mapping[str, Any] | str | Path) -> TransformerSpace:
-        """Load a space from its name, a YAML or JSON file, a mapping, or itself.
-
-        Raises
-        ------
-        ValueError
-            If the name is unknown or the contents are no space; the message names the key.
-        """
-        if isinstance(source, cls):
-            return source
-        data: Any = source
-        if isinstance(source, (str, Path)):
-            data = read_named(source, "designs/spaces", "transformer space", "model")
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ValueError(f"transformer space: {explain(error)}") from None
 
     @property
     def options(self) -> dict[str, tuple[Any, ...]]:
@@ -346,9 +305,3 @@ def parameters(design: TransformerDesign) -> int:
             assert isinstance(operation.outer, int)
             count += 2 * operation.outer
     return count
-
-
-def _lists_to_tuples(data: Any) -> Any:
-    if not isinstance(data, Mapping):
-        return data
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

@@ -55,11 +55,6 @@ class DensityRecord(Frozen):
     mean: float = Field(ge=0, le=1)
     quantiles: tuple[float, ...]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        return _tuples(data)
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.nonzeros + self.zeros_before > self.elements:
@@ -139,7 +134,6 @@ class SparsityTrace(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _read_json_types(cls, data: Any) -> Any:
-        data = _tuples(data)
         if isinstance(data, Mapping) and isinstance(data.get("lengths"), Mapping):
             data = {**data, "lengths": {int(n): count for n, count in data["lengths"].items()}}
         return data
@@ -223,9 +217,3 @@ class SparsityTrace(Frozen):
             total[0] += record.nonzeros
             total[1] += record.elements
         return {role: nonzeros / elements for role, (nonzeros, elements) in sums.items()}
-
-
-def _tuples(data: Any) -> Any:
-    if not isinstance(data, Mapping):
-        return data
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

@@ -8,13 +8,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from hwgen.configuration import Frozen, explain, read_named
+from hwgen.configuration import Named
 from hwgen.design import AcceleratorDesign
 from hwgen.design_space import DesignSpace
 from model.space import LayerDesign, TransformerDesign, TransformerSpace
@@ -68,7 +67,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class CoDesignSpace(Frozen):
+class CoDesignSpace(Named):
     """A space of pairs, from a YAML file.
 
     Parameters
@@ -79,6 +78,9 @@ class CoDesignSpace(Frozen):
     gradient_threshold : options for τ_T, each above 0
     rung_epochs : epochs of training at each rung of successive halving, rising
     """
+
+    kind: ClassVar[str] = "space"
+    examples: ClassVar[tuple[str, str]] = ("search", "spaces")
 
     accelerator: DesignSpace
     transformer: TransformerSpace
@@ -91,13 +93,13 @@ class CoDesignSpace(Frozen):
     def _load_parts(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        data = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+        data = dict(data)
         if "accelerator" in data:
             data["accelerator"] = DesignSpace.load(data["accelerator"])
         if "transformer" in data:
             data["transformer"] = TransformerSpace.load(data["transformer"])
         for key in ("activation_threshold", "gradient_threshold", "rung_epochs"):
-            if isinstance(data.get(key), tuple):
+            if isinstance(data.get(key), (list, tuple)):
                 data[key] = tuple(float(v) if type(v) is int else v for v in data[key])
         return data
 
@@ -114,31 +116,6 @@ class CoDesignSpace(Frozen):
         if rungs[0] <= 0 or any(b <= a for a, b in zip(rungs, rungs[1:], strict=False)):
             raise ValueError(f"rung_epochs must rise from above 0, not {list(rungs)}")
         return self
-
-    @classmethod
-    def load(cls, source: CoDesignSpace | Mapping[str, Any] | str | Path) -> CoDesignSpace:
-        """Load a space from its name, a YAML or JSON file, a mapping, or itself.
-
-        Raises
-        ------
-        ValueError
-            If the name is unknown or the contents are no space; the message names the key.
-        FileNotFoundError
-            If a path does not exist.
-        """
-        if isinstance(source, CoDesignSpace):
-            return source
-        where = "space"
-        if not isinstance(source, Mapping):
-            where = str(source)
-            source = read_named(source, "spaces", "space", "search")
-        if not isinstance(source, Mapping):
-            raise ValueError(f"{where}: a space is a mapping of keys, not {type(source).__name__}")
-        try:
-            return cls.model_validate(source)
-        except ValidationError as error:
-            raise ValueError(f"{where}: {explain(error)}") from None
-
 
 def _refuse_repeats(name: str, options: tuple[Any, ...]) -> None:
     texts = [json.dumps(option, sort_keys=True) for option in options]

@@ -170,7 +170,7 @@ def test_hash_ignores_the_order_of_heads_alone(design, random):
         ),
         ({"model_type": "gpt2"}, "model_type must be 'bert'.*not 'gpt2'"),
         ({"model_type": "bert", "layer_norm_eps": 1e-5}, "layer_norm_eps must be 1e-12"),
-        (3, "a transformer design is a mapping of keys, not int"),
+        (3, "must be a mapping of keys, not int"),
     ],
 )
 def test_refuses(source, message):
