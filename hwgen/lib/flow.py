@@ -2,10 +2,11 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Module, Shape, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+
+from hwgen.lib.memory import SynchronousMemory
 
 
 class Flow:
@@ -59,16 +60,23 @@ class Queue(wiring.Component):
     """First in, first out, in synchronous memory.
 
     An entry can be read two cycles after the cycle of its write. There is no way to refuse a write:
-    who writes knows that there is room (see `room`).
+    who writes knows that there is room (see `room`). The memory's output register holds the first
+    entry, the memory the others; no address is read in the cycle in which it is written.
 
     Parameters
     ----------
     shape : shape of an entry
     depth : entries, at least 4: fewer could not keep up with a write a cycle
+
+    Raises
+    ------
+    ValueError
+        If the depth is below 4.
     """
 
     def __init__(self, shape, depth):
-        self._width = Shape.cast(shape).width
+        if depth < 4:
+            raise ValueError(f"depth must be at least 4 entries, not {depth}")
         self.depth = depth
         super().__init__({
             "write": In(1),
@@ -81,14 +89,25 @@ class Queue(wiring.Component):
     def elaborate(self, platform):
         """Return the module."""
         m = Module()
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._width, depth=self.depth)
+        stored = self.depth - 1
+        m.submodules.memory = memory = SynchronousMemory(self.w_data.shape(), stored)
+        level, fetch = Signal(range(stored + 1)), Signal()
         m.d.comb += [
-            fifo.w_data.eq(self.w_data),
-            fifo.w_en.eq(self.write),
-            self.ready.eq(fifo.r_rdy),
-            fifo.r_en.eq(self.read),
-            Value.cast(self.r_data).eq(fifo.r_data),
+            fetch.eq((level != 0) & (self.read | ~self.ready)),
+            memory.write_enable.eq(self.write),
+            memory.write_data.eq(self.w_data),
+            memory.read_enable.eq(fetch),
+            self.r_data.eq(memory.read_data),
         ]
+        m.d.sync += [
+            level.eq(level + self.write - fetch),
+            self.ready.eq(fetch | (self.ready & ~self.read)),
+        ]
+        for enable, address in ((self.write, memory.write_address), (fetch, memory.read_address)):
+            following = Signal.like(address)
+            m.d.comb += address.eq(following)
+            with m.If(enable):
+                m.d.sync += following.eq(Mux(following == stored - 1, 0, following + 1))
         return m
 
 

@@ -159,3 +159,8 @@ def test_every_argument_of_polynomials(index_bits, argument_bits, fraction_bits)
     every = np.arange(1 << argument_bits)
     got = through(Arithmetic((argument_bits, 1), table), [(a, 0) for a in every], 9)
     assert got == list(zip(table.evaluate(every).tolist(), every.tolist(), strict=True))
+
+
+def test_a_queue_that_cannot_keep_up_is_refused():
+    with pytest.raises(ValueError, match="at least 4 entries, not 3"):
+        Queue(8, 3)
