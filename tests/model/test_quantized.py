@@ -1,6 +1,5 @@
 """Calibration, and the integer forward pass against goldens in NumPy and against float."""
 
-import json
 
 import numpy as np
 import pytest
@@ -9,62 +8,21 @@ from bert_names import of_bert
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from small import DESIGN, EDGE, batch, make_model
 
-from hwgen.design import AcceleratorDesign
 from hwgen.fixed_point import FixedPoint, integer_threshold
 from hwgen.units.dynatran.golden import prune
 from hwgen.units.layer_norm.golden import golden as layer_norm
 from hwgen.units.mac_lane.golden import product
 from hwgen.units.residual_add.golden import golden as residual_add
 from hwgen.units.softmax.golden import golden as softmax
-from model.calibration import Calibration, calibrate, exponent_of
+from model.calibration import calibrate, exponent_of
 from model.configuration import FlexiBertConfig
 from model.dynaprop import prune as float_prune
 from model.flexibert import FlexiBertForSequenceClassification
 from model.quantized import QuantizedModel
 from model.recording import Recording
-from model.space import TransformerDesign, operations
-
-torch.set_num_threads(1)
-
-DESIGN = TransformerDesign.load(
-    {
-        "layers": [
-            {"hidden": 32, "heads": ["sa_sdp"] * 3, "feed_forward": [48]},
-            {"hidden": 24, "heads": ["sa_sdp"] * 2, "feed_forward": [40, 16]},
-        ],
-        "vocabulary": 200,
-        "max_positions": 24,
-    }
-)
-EDGE = AcceleratorDesign.load("edge")
-
-
-def batch(seed, count=64):
-    generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(3, 21, (count, 1), generator=generator)
-    mask = (torch.arange(20)[None] < lengths).long()
-    ids = torch.randint(1, 200, (count, 20), generator=generator)
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-def make_model(threshold, design=DESIGN, **policy):
-    torch.manual_seed(0)
-    config = FlexiBertConfig.of(
-        design, {"activation_threshold": threshold, **policy}, initializer_range=0.3
-    )
-    model = FlexiBertForSequenceClassification(config).eval()
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-@pytest.fixture(scope="module")
-def pruned():
-    model = make_model(0.1)
-    calibration = calibrate(model, [batch(seed) for seed in range(4)])
-    return model, calibration, QuantizedModel(model, calibration, EDGE)
+from model.space import operations
 
 
 @given(
@@ -97,77 +55,6 @@ def test_float_pruning_of_representable_values_is_golden(integers, exponent, thr
     kept, _ = prune(integers, integer_threshold(threshold, exponent))
     pruned = float_prune(values, threshold)
     np.testing.assert_array_equal(pruned.numpy(), number.dequantize(kept))
-
-
-@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.integers(4, 24))
-def test_exponent_is_the_smallest_that_does_not_saturate(a, b, bits):
-    low, high = min(a, b), max(a, b)
-    exponent = exponent_of(low, high, bits)
-
-    def saturates(exponent):
-        wide = FixedPoint(62, exponent).quantize(np.array([low, high]))
-        number = FixedPoint(bits, exponent)
-        return wide[0] < number.minimum or wide[1] > number.maximum
-
-    assert not saturates(exponent)
-    if max(abs(low), abs(high)) > 1e-30:
-        assert saturates(exponent - 1)
-
-
-def test_exponents(pruned):
-    model, calibration, _ = pruned
-    exponents = calibration.exponents
-    for item in operations(DESIGN):
-        if item.kind == "product":
-            names = list(item.roles.values())
-            rounded = exponents[f"{item.writes}.rounded" if item.activation else item.writes]
-            assert rounded >= exponents[names[0]] + exponents[names[1]]
-            if item.activation:
-                assert exponents[item.writes] >= rounded - 4
-    assert exponents["0.attention_softmax"] == exponents["pooler_tanh"] == -19
-    largest = max(
-        model(**batch(seed), output_hidden_states=True)
-        .hidden_states[0][batch(seed)["attention_mask"].bool()]
-        .abs()
-        .max()
-        .item()
-        for seed in range(4)
-    )
-    assert 2**17 < largest * 2.0 ** -exponents["embedding"] < 2**19
-    weight = model.encoder.layers[0].query.weight / DESIGN.layers[0].head_size ** 0.5
-    assert 2**18 <= weight.abs().max() * 2.0 ** -exponents["0.query.weight"] < 2**19
-
-
-def test_zeros_have_an_exponent():
-    assert exponent_of(0.0, 0.0, 20) == -19
-    assert exponent_of(0.0, 5e-324, 20) == -128
-
-
-def test_gelu_of_negative_sums_is_not_finer_than_the_unit_allows():
-    model = make_model(0.0)
-    layer = model.encoder.layers[0].feed_forward[0]
-    torch.nn.init.constant_(layer.bias, -30.0)
-    with torch.no_grad():
-        layer.weight *= 0.1
-    calibration = calibrate(model, [batch(0)])
-    exponents = calibration.exponents
-    assert exponents["0.feed_forward_0"] == exponents["0.feed_forward_0.rounded"] - 4
-    assert torch.isfinite(QuantizedModel(model, calibration, EDGE).logits(**batch(1))).all()
-
-
-def test_small_products_are_not_finer_than_their_accumulator():
-    model = make_model(0.0)
-    module = model.encoder.layers[0].feed_forward[1]
-    torch.nn.init.zeros_(module.bias)
-    with torch.no_grad():  # results far smaller than the operands
-        module.weight[:, 1::2] = -module.weight[:, ::2]
-        layer = model.encoder.layers[0].feed_forward[0]
-        layer.weight[1::2], layer.bias[1::2] = layer.weight[::2], layer.bias[::2]
-    calibration = calibrate(model, [batch(0)])
-    exponents = calibration.exponents
-    limit = exponents["0.feed_forward_0"] + exponents["0.feed_forward_1.weight"]
-    assert exponents["0.feed_forward_1"] == limit
-    assert torch.isfinite(QuantizedModel(model, calibration, EDGE).logits(**batch(1))).all()
 
 
 def test_agrees_with_float(pruned):
@@ -335,22 +222,6 @@ def test_accuracy(pruned):
     assert (made.correct, made.count, made.accuracy) == (64, 128, 0.5)
     with pytest.raises(ValueError, match="at least one batch"):
         quantized.accuracy([])
-
-
-def test_calibration_file(pruned, tmp_path):
-    model, calibration, _ = pruned
-    model.save_pretrained(tmp_path)
-    calibration.save(tmp_path)
-    assert Calibration.load(tmp_path) == calibration
-    assert Calibration.load(tmp_path / "calibration.json") == calibration
-    Calibration.load(tmp_path).check(FlexiBertForSequenceClassification.from_pretrained(tmp_path))
-    text = (tmp_path / "calibration.json").read_text()
-    (tmp_path / "short.json").write_text(text[:50])
-    with pytest.raises(ValueError, match="short.json: not a calibration in JSON"):
-        Calibration.load(tmp_path / "short.json")
-    (tmp_path / "other.json").write_text(json.dumps({**json.loads(text), "bit": 3}))
-    with pytest.raises(ValueError, match="unknown key 'bit' in Calibration; did you mean bits"):
-        Calibration.load(tmp_path / "other.json")
 
 
 def test_refuses(pruned):

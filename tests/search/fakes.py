@@ -12,6 +12,7 @@ import numpy as np
 
 from hwgen.design import DesignBatch
 from model.space import TransformerDesign
+from search import CoDesign
 from search.problem import Costs
 from search.training import TaskFacts, TrainingJob, TrainingResult, file_hash
 
@@ -121,3 +122,10 @@ class FakeEvaluator:
 
         proven = {"0.query": True, "0.attention_norm": False}
         return SimpleNamespace(breakdown=breakdown, proven=proven, not_priced=("nothing <b>",))
+
+
+def search(folder, evaluations=60, run=None, **settings):
+    made = {"trainer": FakeTrainer(), "evaluator": FakeEvaluator(), "sweep": 1000, "seed": 1}
+    return CoDesign("fake", "demo", **{**made, **settings}).run(
+        folder, evaluations, workers=0, **(run or {})
+    )

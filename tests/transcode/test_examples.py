@@ -38,6 +38,7 @@ def test_generate_verilog_and_run_its_testbenches(tmp_path: Path, simulator: str
 
 @pytest.mark.rtl
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # it fine-tunes a teacher and trains real models
 def test_run_search(tmp_path: Path, simulator: str) -> None:
     printed = run("run_search.py", "found", "4", cwd=tmp_path)
     assert "knee" in printed

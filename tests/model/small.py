@@ -1,0 +1,42 @@
+"""A small model of two unequal layers, its batches and its accelerator."""
+
+import torch
+
+from hwgen.design import AcceleratorDesign
+from model.configuration import FlexiBertConfig
+from model.flexibert import FlexiBertForSequenceClassification
+from model.space import TransformerDesign
+
+torch.set_num_threads(1)
+
+DESIGN = TransformerDesign.load(
+    {
+        "layers": [
+            {"hidden": 32, "heads": ["sa_sdp"] * 3, "feed_forward": [48]},
+            {"hidden": 24, "heads": ["sa_sdp"] * 2, "feed_forward": [40, 16]},
+        ],
+        "vocabulary": 200,
+        "max_positions": 24,
+    }
+)
+EDGE = AcceleratorDesign.load("edge")
+
+
+def batch(seed, count=64):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(3, 21, (count, 1), generator=generator)
+    mask = (torch.arange(20)[None] < lengths).long()
+    ids = torch.randint(1, 200, (count, 20), generator=generator)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def make_model(threshold, design=DESIGN, **policy):
+    torch.manual_seed(0)
+    config = FlexiBertConfig.of(
+        design, {"activation_threshold": threshold, **policy}, initializer_range=0.3
+    )
+    model = FlexiBertForSequenceClassification(config).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
