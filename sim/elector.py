@@ -11,7 +11,7 @@ import numpy as np
 from hwgen.design import AcceleratorDesign, DesignBatch
 from hwgen.technology.constants import Technology
 from sim.closed_form import Floats, Population, task_sums
-from sim.energy import access_pj, access_prices_pj, static_mw
+from sim.energy import dynamic_pj, static_mw
 from sim.lanes import LaneTimes
 from sim.report import Details, Report
 from sim.workload import Workload
@@ -102,7 +102,7 @@ def _summarise_chunk(
 ) -> tuple[Details, dict[str, Details]]:
     designs = population.designs
     cycle_us = 1 / designs.clock_mhz
-    prices = access_prices_pj(designs, technology)
+    prices = technology.dynamic_pj(designs) | technology.access_pj(designs)
     static = static_mw(designs, technology)
     # mW · µs is nJ.
     static_pj = {name: 1000 * mw * cycle_us for name, mw in static.items()}
@@ -115,7 +115,7 @@ def _summarise_chunk(
         columns[name] = columns[name] + values if name in columns else values
 
     for label, sums in task_sums(population):
-        dynamic = access_pj(designs, prices, sums)
+        dynamic = dynamic_pj(designs, prices, sums)
         energy = sum(dynamic.values()) + all_static_pj * sums["cycles"]
         totals["latency_cycles"] = totals["latency_cycles"] + sums["cycles"]
         totals["energy_pj"] = totals["energy_pj"] + energy

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwgen.design import DesignBatch
-from hwgen.technology.constants import BUFFERS, PRICED_BLOCKS, Technology
+from hwgen.technology.constants import Technology
 
 Floats = NDArray[np.float64]
 
@@ -31,22 +31,17 @@ ACCESSES = {
 """Ports of each buffer."""
 
 
-def access_prices_pj(designs: DesignBatch, technology: Technology) -> dict[str, Floats]:
-    """Energy of one busy cycle, element or access of each component, shape (designs,)."""
-    prices = {block: technology.figures(block, designs).dynamic_pj for block in WORK}
-    for block in ("softmax", "layer_norm"):
-        # Published tile² wide: an element is one of tile_x · tile_y.
-        prices[block] = prices[block] / (designs.tile_x * designs.tile_y)
-    prices |= {
-        f"{buffer}_buffer": technology.buffer_block_pj(buffer, designs) for buffer in ACCESSES
-    }
-    return prices | {"main_memory": technology.main_memory_block_pj(designs)}
-
-
-def access_pj(
+def dynamic_pj(
     designs: DesignBatch, prices: dict[str, Floats], sums: dict[str, Floats]
 ) -> dict[str, Floats]:
-    """Dynamic energy of each component that a task's sums give work to, shape (designs,)."""
+    """Dynamic energy of each component that a task's sums give work to, shape (designs,).
+
+    Parameters
+    ----------
+    designs : the population
+    prices : of a technology, for a unit of each block's work and an access of each memory
+    sums : what the task does
+    """
     none = np.zeros(len(designs))
     results = sums.get("results", none)
     work = {
@@ -58,7 +53,7 @@ def access_pj(
     energy = {
         f"{block}_dynamic": prices[block] * work[measure]
         for block, measure in WORK.items()
-        if measure in work
+        if block in prices and measure in work
     }
     for buffer, ports in ACCESSES.items():
         blocks = sum(sums.get(f"blocks.{port}", none) for port in ports)
@@ -72,33 +67,5 @@ def static_mw(designs: DesignBatch, technology: Technology) -> dict[str, Floats]
 
     Main memory's background power counts as 0 where it is unknown; the report then says so.
     """
-    power = {
-        f"{block}_leakage": technology.figures(block, designs).leakage_mw
-        * technology.instances(block, designs)
-        for block in PRICED_BLOCKS
-    }
-    power |= {
-        f"{buffer}_buffer_leakage": technology.buffer_leakage_mw(buffer, designs)
-        for buffer in BUFFERS
-    }
+    power = {f"{block}_leakage": mw for block, mw in technology.leakage_mw(designs).items()}
     return power | {"main_memory_background": np.nan_to_num(designs.memory_background_power_mw)}
-
-
-def constant_of(component: str) -> str:
-    """Name the technology's constant behind a component of the energy."""
-    name, _, what = component.rpartition("_")
-    if name == "main_memory":
-        return (
-            "main_memory_block_nj"
-            if what == "access"
-            else ("memory.background_power_mw of the design (hwgen/technology/main_memory.yaml)")
-        )
-    if name.removesuffix("_buffer") in BUFFERS and name.endswith("_buffer"):
-        key = "block_nj_per_sqrt_mb" if what == "access" else "leakage_mw_per_mb"
-        return f"buffer.{name.removesuffix('_buffer')}.{key}"
-    group = {
-        "lane": "lane",
-        "softmax": "tile_module.softmax",
-        "layer_norm": "tile_module.layer_norm",
-    }
-    return f"{group.get(name, f'block.{name}')}.{what}_mw"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 from hwgen.design import AcceleratorDesign
-from hwgen.technology.constants import Technology
+from hwgen.technology.published import PublishedTechnology
 from sim.reference import Walk
 
 
-def energy_pj(result: Walk, design: AcceleratorDesign, technology: Technology) -> dict[str, float]:
+def energy_pj(
+    result: Walk, design: AcceleratorDesign, technology: PublishedTechnology
+) -> dict[str, float]:
     """Energy of each component over the run; unknown background power counts as 0.
 
     Parameters

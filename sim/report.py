@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwgen.design import AcceleratorDesign, DesignBatch
-from hwgen.technology.constants import BUFFERS, NOT_PRICED, Technology
-from sim.energy import constant_of
+from hwgen.technology.constants import BUFFERS, Technology
 from sim.workload import Workload
 
 Floats = NDArray[np.float64]
@@ -54,7 +53,7 @@ class AreaReport:
     @property
     def not_priced(self) -> tuple[str, ...]:
         """Blocks that the technology has no figures for."""
-        return NOT_PRICED
+        return self.technology.not_priced
 
 
 def area(
@@ -194,13 +193,19 @@ class Report:
         """Blocks of some design that the technology has no figures for."""
         unknown = np.isnan(self.designs.memory_background_power_mw)
         kinds = sorted({str(kind) for kind in self.designs.memory_type[unknown]})
-        return (*NOT_PRICED, *(f"main_memory_background ({kind})" for kind in kinds))
+        backgrounds = (f"main_memory_background ({kind})" for kind in kinds)
+        return (*self.technology.not_priced, *backgrounds)
 
     @property
     def sources(self) -> dict[str, str]:
         """The constant behind each component of the energy."""
+        background = (
+            "memory.background_power_mw of the design (hwgen/technology/main_memory.yaml)"
+        )
         return {
-            name: f"{self.technology.name}: {constant_of(name)}"
+            name: background
+            if name == "main_memory_background"
+            else f"{self.technology.name}: {self.technology.source_of(name)}"
             for name in self.breakdown("energy")
         }
 

@@ -1,77 +1,37 @@
-"""What blocks cost in a technology: area, power and energy, looked up for whole populations."""
+"""What blocks cost in a technology: area, power and energy, for whole populations of designs."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 import yaml
 
 from hwgen.design import DesignBatch
-from hwgen.fixed_point import Array
-
-LANE_BLOCKS = ("lane", "pre_sparsity", "fifo", "post_sparsity")
-"""Blocks that every lane has."""
-
-PE_BLOCKS = ("dataflow", "dma", "layer_norm")
-"""Blocks that every PE has once."""
 
 BUFFERS = ("activation", "weight", "mask")
 """The accelerator's buffers."""
 
-NOT_PRICED = (
-    "dynatran",
-    "residual_add",
-    "operand_registers",
-    "accumulator_memory",
-    "result_memory",
-    "softmax_row_memory",
-    "layer_norm_row_memory",
-    "dispatch_tree",
-    "barrier_tree",
-    "controller",
-    "main_memory_controller",
-)
-"""Blocks of the machine that acceltran-14nm has no figures for."""
 
+class Technology(ABC):
+    """What an accelerator's blocks cost, and where the figures come from.
 
-@dataclass(frozen=True)
-class Figures:
-    """Figures of one instance of a block, one entry a design.
+    Tables are mappings from a block to arrays of shape (designs,). Every one of them refuses, with
+    a ValueError that names the field and the design, what it has no figures for.
 
-    Parameters
-    ----------
-    area_um2 : area
-    dynamic_pj : energy of a busy cycle
-    leakage_mw : power whether or not it is busy
-    """
-
-    area_um2: np.ndarray
-    dynamic_pj: np.ndarray
-    leakage_mw: np.ndarray
-
-
-@dataclass(frozen=True)
-class Technology:
-    """A table of published figures and where they come from.
-
-    Parameters
+    Attributes
     ----------
     name : as in `Technology.load`
-    source : publication and licence
+    source : publication or synthesis run, and licence
     notes : what a reader of a figure must know
-    table : the file's contents
     """
 
     name: str
     source: str
     notes: tuple[str, ...]
-    table: Mapping[str, Any]
 
     @staticmethod
     def load(source: Technology | str) -> Technology:
@@ -85,157 +45,54 @@ class Technology:
         return source if isinstance(source, Technology) else _load(source)
 
     @property
+    @abstractmethod
+    def not_priced(self) -> tuple[str, ...]:
+        """Blocks of the machine without a figure."""
+
+    @property
+    @abstractmethod
     def block_bits(self) -> int:
         """Bits of one access of a buffer or of main memory."""
-        return int(self.table["block_bits"])
 
+    @abstractmethod
     def check(self, designs: DesignBatch) -> None:
-        """Refuse designs that the table has no figures for.
+        """Refuse designs without figures.
 
         Raises
         ------
         ValueError
             Names the field, its value, what is priced, and the first design concerned.
         """
-        self._check_choice(
-            designs, "integer_bits + fraction_bits", designs.bits, [self.table["bits"]]
-        )
-        self._check_choice(
-            designs, "macs_per_lane", designs.macs_per_lane, list(self.table["lane"])
-        )
-        tiles = list(self.table["tile_module"]["softmax"])
-        self._check_choice(designs, "tile_x", designs.tile_x, tiles)
-        self._check_choice(designs, "tile_y", designs.tile_y, tiles)
-        unequal = np.flatnonzero(designs.tile_x != designs.tile_y)
-        if unequal.size:
-            first = unequal[0]
-            raise ValueError(
-                f"{self.name} prices tiles with tile_x = tile_y only, not "
-                f"{designs.tile_x[first]} x {designs.tile_y[first]} (design {first})"
-            )
-        self.main_memory_block_pj(designs)
 
-    def _check_choice(
-        self, designs: DesignBatch, name: str, values: np.ndarray, choices: Sequence[int]
-    ) -> None:
-        wrong = np.flatnonzero(~np.isin(values, np.asarray(choices)))
-        if wrong.size:
-            raise ValueError(
-                f"{self.name} has figures for {name} = {', '.join(map(str, choices))} only, "
-                f"not {values[wrong[0]]} (design {wrong[0]} of {len(designs)})"
-            )
-
-    def figures(self, block: str, designs: DesignBatch) -> Figures:
-        """Figures of one instance of a block in each design."""
-        if block == "lane":
-            rows = [
-                ((designs.macs_per_lane == macs) & (designs.nonlinearity == name), figures)
-                for macs, by_name in self.table["lane"].items()
-                for name, figures in by_name.items()
-            ]
-        elif block in self.table["tile_module"]:
-            rows = [
-                (designs.tile_x == tile, figures)
-                for tile, figures in self.table["tile_module"][block].items()
-            ]
-        else:
-            rows = [(np.ones(len(designs), dtype=bool), self.table["block"][block])]
-        columns = [
-            np.select([chosen for chosen, _ in rows], [figures[key] for _, figures in rows], np.nan)
-            for key in ("area_um2", "dynamic_mw", "leakage_mw")
-        ]
-        # mW at the clock at which the power was published, over that clock in GHz: pJ a cycle.
-        return Figures(columns[0], columns[1] / (self.table["clock_mhz"] / 1000), columns[2])
-
-    def instances(self, block: str, designs: DesignBatch) -> Array:
-        """How many instances of a block each design has."""
-        if block in LANE_BLOCKS:
-            return designs.lanes
-        if block == "stochastic_rounding":
-            return designs.lanes * designs.stochastic_rounding
-        return designs.pes * designs.softmax_per_pe if block == "softmax" else designs.pes
-
-    def buffer_megabytes(self, buffer: str, designs: DesignBatch) -> Array:
-        """Size of a buffer; a megabyte is 1024 KiB."""
-        return getattr(designs, f"{buffer}_buffer_kib") / 1024
-
-    def buffer_area_um2(self, buffer: str, designs: DesignBatch) -> Array:
-        """Area of a buffer."""
-        return (
-            self.buffer_megabytes(buffer, designs) * self.table["buffer"][buffer]["area_um2_per_mb"]
-        )
-
-    def buffer_leakage_mw(self, buffer: str, designs: DesignBatch) -> Array:
-        """Leakage of a buffer."""
-        return (
-            self.buffer_megabytes(buffer, designs)
-            * self.table["buffer"][buffer]["leakage_mw_per_mb"]
-        )
-
-    def buffer_block_pj(self, buffer: str, designs: DesignBatch) -> Array:
-        """Energy of one access to a buffer."""
-        scale = 1000 * self.table["buffer"][buffer]["block_nj_per_sqrt_mb"]
-        return scale * np.sqrt(self.buffer_megabytes(buffer, designs))
-
-    def main_memory_block_pj(self, designs: DesignBatch) -> Array:
-        """Energy of one access to main memory.
-
-        Raises
-        ------
-        ValueError
-            For an organisation that the table does not have.
-        """
-        energy = np.full(len(designs), np.nan)
-        for kind, organisations in self.table["main_memory_block_nj"].items():
-            for organisation, nj in organisations.items():
-                banks, ranks, channels = map(int, organisation.split("/"))
-                energy[
-                    (designs.memory_type == kind)
-                    & (designs.memory_banks == banks)
-                    & (designs.memory_ranks == ranks)
-                    & (designs.memory_channels == channels)
-                ] = 1000 * nj
-        wrong = np.flatnonzero(np.isnan(energy))
-        if wrong.size:
-            first = wrong[0]
-            kind = str(designs.memory_type[first])
-            known = ", ".join(self.table["main_memory_block_nj"].get(kind, {})) or "none"
-            raise ValueError(
-                f"{self.name} has no figures for {kind} of banks/ranks/channels "
-                f"{designs.memory_banks[first]}/{designs.memory_ranks[first]}/"
-                f"{designs.memory_channels[first]} (design {first}); it has {known}"
-            )
-        return energy
-
+    @abstractmethod
     def area_um2(self, designs: DesignBatch) -> dict[str, np.ndarray]:
-        """Area of each kind of block, all its instances together.
+        """Area of each kind of block, all its instances together."""
 
-        Raises
-        ------
-        ValueError
-            For a design that the table has no figures for.
-        """
-        self.check(designs)
-        areas = {
-            block: self.figures(block, designs).area_um2 * self.instances(block, designs)
-            for block in PRICED_BLOCKS
-        }
-        return areas | {
-            f"{buffer}_buffer": self.buffer_area_um2(buffer, designs) for buffer in BUFFERS
-        }
+    @abstractmethod
+    def dynamic_pj(self, designs: DesignBatch) -> dict[str, np.ndarray]:
+        """Energy of one unit of the work by which ELECTOR charges each block."""
 
+    @abstractmethod
+    def access_pj(self, designs: DesignBatch) -> dict[str, np.ndarray]:
+        """Energy of one access of `block_bits` bits to each buffer and to main memory."""
 
-PRICED_BLOCKS = (*LANE_BLOCKS, "stochastic_rounding", "softmax", *PE_BLOCKS)
-"""Every kind of block with published figures, buffers and main memory aside."""
+    @abstractmethod
+    def leakage_mw(self, designs: DesignBatch) -> dict[str, np.ndarray]:
+        """Power of each kind of block, all its instances together, whether or not it is busy."""
+
+    @abstractmethod
+    def source_of(self, component: str) -> str:
+        """Name the figure behind a component of the energy, as in a report's breakdown."""
 
 
 @cache
 def _load(name: str) -> Technology:
+    from hwgen.technology.published import PublishedTechnology
+
     root = files("hwgen") / "technology"
     known = sorted(entry.name[:-5] for entry in root.iterdir() if entry.name.endswith("nm.yaml"))
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"unknown technology {name!r}; {hint}known: {', '.join(known)}")
-    table = yaml.safe_load((root / f"{name}.yaml").read_text())
-    return Technology(table["name"], table["source"], tuple(table["notes"]), table)
+    return PublishedTechnology.of(yaml.safe_load((root / f"{name}.yaml").read_text()))

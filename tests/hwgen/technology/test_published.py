@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from hwgen.design import AcceleratorDesign, DesignBatch
-from hwgen.technology.constants import PRICED_BLOCKS, Technology
+from hwgen.technology.constants import Technology
+from hwgen.technology.published import PRICED_BLOCKS
 
 PUBLISHED = Path(__file__).parents[1] / "published_accelerators.json"
 CONSTANTS = Path(__file__).parents[4] / "shared" / "data" / "acceltran_constants_14nm.yaml"
