@@ -14,6 +14,7 @@ RTL_UNITS = (
     "post_sparsity",
     "softmax",
     "residual_add",
+    "stochastic_rounding",
 )
 """The units that have RTL, in the order in which reports list them."""
 
