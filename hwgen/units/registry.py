@@ -15,6 +15,7 @@ RTL_UNITS = (
     "softmax",
     "residual_add",
     "stochastic_rounding",
+    "fifo",
 )
 """The units that have RTL, in the order in which reports list them."""
 
