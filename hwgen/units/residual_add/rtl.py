@@ -109,7 +109,7 @@ class ResidualAdd(wiring.Component):
         longest = 2 * bits + 1
         for side, own in up.items():
             shift = Signal(range(longest + 1), name=f"{side}_shift", reset_less=True)
-            wanted = Signal(signed(11), name=f"{side}_wanted")
+            wanted = Signal(signed(10), name=f"{side}_wanted")
             m.d.comb += wanted.eq(
                 Mux(below, 1 - own, bits - own + Mux(least < 0, 0, least)))
             m.d.sync += shift.eq(Mux(wanted < 0, 0, Mux(wanted > longest, longest, wanted)))
