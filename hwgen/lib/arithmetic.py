@@ -86,3 +86,32 @@ def _saturated(value, up, bits):
     above, below = value >= maximum, value < minimum
     near = (value[:bits].as_signed() + up)[:bits].as_signed()
     return Mux(above, Const(maximum, signed(bits)), Mux(below, Const(minimum, signed(bits)), near))
+
+
+def shift_stochastic(pipe, value, shift, bits, noise, **carried):
+    """Divide by 2**shift, up where noise and fraction carry, saturate: two stages and a rest.
+
+    Of the fraction that the shift discards, as many bits count as the noise has. The stages are
+    those of `shift_round`, and so is what is left for the caller to register.
+
+    Parameters
+    ----------
+    pipe : the pipeline that gets two stages
+    value : signed value of the current stage
+    shift : unsigned value of at least three bits, the same for all beats in flight
+    bits : width of the result
+    noise : unsigned value of the current stage
+    carried : values that pass along
+
+    Returns
+    -------
+    (rounded, carried) : signed expression of `bits` bits, and the carried values' registers by name
+    """
+    fraction = len(noise)
+    wide = Cat(Const(0, fraction), value).as_signed()
+    for count, step in ((shift[3:], 8), (shift[:3], 1)):
+        s = pipe.stage(wide=_shifted(wide, count, step, 0)["wide"], noise=noise, **carried)
+        wide, noise = s.wide, s.noise
+        carried = {name: getattr(s, name) for name in carried}
+    up = (wide[:fraction] + noise)[fraction]
+    return _saturated(wide[fraction:].as_signed(), up, bits), carried

@@ -55,7 +55,7 @@ class SynchronousMemory(wiring.Component):
                 i_read_enable=self.read_enable, i_read_address=self.read_address,
                 o_read_data=read_data)
             return m
-        m.submodules.memory = storage = memory.Memory(
+        m.submodules.storage = storage = memory.Memory(
             shape=unsigned(self.width), depth=self.depth, init=[])
         write, read = storage.write_port(), storage.read_port()
         m.d.comb += [

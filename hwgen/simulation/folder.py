@@ -81,7 +81,7 @@ def _read_unit(
     folder: Path, unit: str, entry: Mapping[str, Any], design: AcceleratorDesign
 ) -> GeneratedUnit:
     spec = spec_of(unit, entry["parameters"])
-    if spec != getattr(design, unit):
+    if spec != design.unit_specs.get(unit):
         raise ValueError(f"{folder / MANIFEST}: the parameters of {unit} are not the design's")
     file = folder / entry["verilog"]
     if not file.is_file():

@@ -39,7 +39,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Port:
-    """A stream, or a plain input that is constant during a job.
+    """A stream, a plain input that is constant during a job, or a plain output.
 
     Parameters
     ----------
@@ -101,4 +101,6 @@ class VerilogModule:
     @property
     def signals(self) -> tuple[Port, ...]:
         """The plain inputs."""
-        return tuple(port for port in self.ports if port.kind == "signal")
+        return tuple(
+            port for port in self.ports if port.kind == "signal" and port.direction == "in"
+        )

@@ -47,6 +47,18 @@ def test_edge_derives_its_units(edge: AcceleratorDesign) -> None:
     ) * 3
 
 
+def test_the_units_of_a_design(edge: AcceleratorDesign) -> None:
+    specs = edge.unit_specs
+    assert all(getattr(edge, name) == spec for name, spec in specs.items())
+    assert (edge.fifo.bits, edge.fifo.depth) == (40, 128)
+    trained = AcceleratorDesign.load(changed(stochastic_rounding=True))
+    rounding = trained.unit_specs["stochastic_rounding"]
+    assert (rounding.accumulator_bits, rounding.bits, rounding.noise_bits) == (52, 20, 16)
+    assert {**specs, "stochastic_rounding": rounding} == trained.unit_specs
+    tiny = AcceleratorDesign.load(changed(macs_per_lane=1, window=1, fifo_depth=2, k_segment=16))
+    assert tiny.fifo.depth == 4
+
+
 @pytest.mark.parametrize(
     ("kind", "rate", "latency_cycles", "background_power_mw"),
     [
@@ -139,8 +151,7 @@ def test_a_batch_holds_what_its_designs_hold(edge: AcceleratorDesign) -> None:
     batch = DesignBatch.of(designs)
     assert [batch.design(index) for index in range(3)] == designs
     for index, design in enumerate(designs):
-        for unit in ("mac_lane", "pre_sparsity", "softmax", "layer_norm", "post_sparsity"):
-            spec = getattr(design, unit)
+        for unit, spec in design.unit_specs.items():
             arrays = getattr(batch, unit)
             for name in type(spec).__dataclass_fields__:
                 assert np.broadcast_to(getattr(arrays, name), 3)[index] == getattr(spec, name)

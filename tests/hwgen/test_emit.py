@@ -45,6 +45,7 @@ def small_design(**changes):
         "fraction_bits": 7,
         "k_max": 64,
         "max_sequence_length": 32,
+        "stochastic_rounding": True,
     }
     return AcceleratorDesign.model_validate({**fields, **changes})
 
@@ -75,9 +76,9 @@ def test_the_manifest_names_every_parameter_and_the_design(folder):
     assert manifest["tools"]["amaranth"]
     for unit in RTL_UNITS:
         entry = manifest["units"][unit]
-        assert entry["parameters"] == asdict(getattr(design, unit))
-        assert spec_of(unit, entry["parameters"]) == getattr(design, unit)
-        assert entry["number_format"]["bits"] == 10
+        assert entry["parameters"] == asdict(design.unit_specs[unit])
+        assert spec_of(unit, entry["parameters"]) == design.unit_specs[unit]
+        assert entry["number_format"]["bits"] == (20 if unit == "fifo" else 10)
 
 
 def test_the_manifest_names_every_port_of_the_verilog(folder):
@@ -132,6 +133,20 @@ def test_given_jobs_are_written_and_missing_cycles_filled_in(tmp_path):
         ("claimed", 7),
     ]
     assert len(units["post_sparsity"].jobs) == emit.RANDOM_JOBS
+
+
+def test_a_design_gets_the_units_that_it_has(folder, tmp_path):
+    assert list(manifest_of(folder)["units"]) == list(RTL_UNITS)
+    formats = {unit: manifest_of(folder)["units"][unit]["number_format"] for unit in RTL_UNITS}
+    assert formats["stochastic_rounding"]["rounding"].startswith("up with the probability")
+    assert formats["fifo"]["rounding"] == "none"
+    assert formats["mac_lane"]["rounding"] == "half to even, saturating"
+    plain = small_design(stochastic_rounding=False)
+    path = generate(plain, tmp_path / "plain")
+    wanted = [unit for unit in RTL_UNITS if unit != "stochastic_rounding"]
+    assert list(manifest_of(path)["units"]) == wanted
+    with pytest.raises(ValueError, match="of this design, which has no stochastic_rounding"):
+        generate(plain, tmp_path / "g", units=("stochastic_rounding",))
 
 
 def test_a_job_of_a_unit_that_is_not_written_is_refused(tmp_path):
@@ -193,10 +208,10 @@ OTHER_VALUES = {
 
 @pytest.mark.parametrize(
     ("unit", "parameter"),
-    [(unit, name) for unit in RTL_UNITS for name in asdict(getattr(small_design(), unit))],
+    [(unit, name) for unit in RTL_UNITS for name in asdict(small_design().unit_specs[unit])],
 )
 def test_every_parameter_changes_its_units_verilog(folder, unit, parameter):
-    spec = getattr(small_design(), unit)
+    spec = small_design().unit_specs[unit]
     value = getattr(spec, parameter)
     changed = replace(spec, **{parameter: OTHER_VALUES.get(parameter, lambda v: v + 1)(value)})
     text = unit_module(component_of(unit)(changed), unit).verilog

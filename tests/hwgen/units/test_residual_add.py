@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hwgen.units.residual_add import cost
+from hwgen.program import Job
+from hwgen.units.residual_add import cost, jobs
 from hwgen.units.residual_add.golden import golden, rescale
 from hwgen.units.residual_add.spec import ResidualAddSpec
 
@@ -92,3 +93,50 @@ def test_cycles():
     many = SimpleNamespace(parallel=np.asarray([1, 32]))
     assert cost.latency(many).tolist() == [5, 5]
     assert cost.cycles(many, np.asarray([[33], [64]])).tolist() == [[38, 7], [69, 7]]
+    assert cost.cycles_back_to_back(many, 33).tolist() == [33, 2]
+
+
+def test_jobs_are_plain_and_say_what_comes_out():
+    spec = ResidualAddSpec(2, 8)
+    rows = [np.array([[5, -3, 127], [1, 1, 2]]), np.array([[7], [-128]])]
+    job = jobs.make_job(spec, rows, (0, 1, 1), "two rows")
+    assert jobs.signals(spec, job) == {"a_exponent": 0, "b_exponent": 1, "o_exponent": 1}
+    # Beyond a row stand its first elements.
+    assert jobs.stimulus(spec, job) == {
+        "i_a": [{"value": [5, -3], "valid_mask": 3, "last": 0},
+                {"value": [127, 5], "valid_mask": 1, "last": 1},
+                {"value": [7, 7], "valid_mask": 1, "last": 1}],
+        "i_b": [{"value": [1, 1]}, {"value": [2, 1]}, {"value": [-128, -128]}]}
+    # 2.5 + 1, −1.5 + 1, 63.5 + 2, 3.5 − 128: ties to even.
+    assert jobs.expected(spec, job)["o"] == [
+        {"value": [4, 0], "valid_mask": 3, "last": 0},
+        {"value": [66, 4], "valid_mask": 1, "last": 1},
+        {"value": [-124, -124], "valid_mask": 1, "last": 1}]
+    assert job.cycles == jobs.predicted_cycles(spec, job) == 3 + 5
+
+
+def test_random_jobs_repeat_and_survive_json():
+    spec = ResidualAddSpec(4, 8)
+    job = jobs.random_job(spec, np.random.default_rng(1))
+    again = jobs.random_job(spec, np.random.default_rng(1))
+    read = Job.from_json(job.to_json())
+    assert jobs.stimulus(spec, job) == jobs.stimulus(spec, again) == jobs.stimulus(spec, read)
+    assert jobs.expected(spec, job) == jobs.expected(spec, read)
+    assert job.cycles == read.cycles == jobs.predicted_cycles(spec, job)
+
+
+def test_random_jobs_reach_all_cases():
+    spec = ResidualAddSpec(4, 8)
+    rng = np.random.default_rng(2)
+    fine = mixed = above = partial = saturated = inexact = 0
+    for _ in range(200):
+        job = jobs.random_job(spec, rng)
+        a, b, o = (job.exponents[name] for name in "abo")
+        fine += max(a, b) < o
+        mixed += min(a, b) < o <= max(a, b)
+        above += 0 < min(a, b) - o < 8
+        partial += any(n % 4 for n in job.shapes["rows"])
+        values = golden(job.operands["a"], a, job.operands["b"], b, o, spec)
+        saturated += 0 < (np.abs(values) > 126).sum() < len(values)
+        inexact += 0 < min(abs(a - o), abs(b - o)) < 8
+    assert min(fine, mixed, above, partial, saturated, inexact) > 20

@@ -1,0 +1,1 @@
+"""Rounding up with the probability that the discarded fraction says."""
