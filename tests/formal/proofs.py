@@ -128,7 +128,7 @@ class Claims:
             f"[options]\nmode {mode}\ndepth {depth}\ntimeout {TIMEOUT_SECONDS}\n"
             f"[engines]\n{engine}\n"
             f"[script]\nread_rtlil claims.il\nprep -flatten -top top\nchformal {other} -remove\n"
-            "opt_clean -purge\n"
+            "memory_map\nopt -full\nopt_clean -purge\n"
             "[files]\nclaims.il\n")
         log = _symbiyosys(folder, mode)
         status = folder / mode / "status"

@@ -42,9 +42,9 @@ def stalls(unit):
         payload = Value.cast(port.payload)
         claims.m.d.comb += [port.valid.eq(1), payload.eq(~0)]
     for name, port in streams_out.items():
-        claims.anything(port.ready)
-        claims.some_time(f"{name} stalls and goes on",
-                         claims.past(port.valid & ~port.ready) & port.valid & port.ready)
+        waited = claims.past(port.valid & ~port.ready)
+        claims.m.d.comb += port.ready.eq(waited)
+        claims.some_time(f"{name} stalls and goes on", waited & port.valid & port.ready)
     return claims
 
 
