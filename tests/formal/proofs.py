@@ -37,12 +37,17 @@ class Unreached(AssertionError):
 class Claims:
     """A circuit in surroundings that may do anything, and what is claimed of it.
 
+    Parameters
+    ----------
+    only : leave out every other claim of what is always so, to see that this one can fail
+
     Attributes
     ----------
     m : the module that gets the circuit and whatever observes it
     """
 
-    def __init__(self):
+    def __init__(self, only=None):
+        self._only = only
         self.m = Module()
         # Without a reset: claims are about what follows one.
         self.m.domains.sync = clock = ClockDomain(reset_less=True)
@@ -82,7 +87,8 @@ class Claims:
 
     def always(self, name, condition):
         """Claim a condition for every cycle."""
-        self.m.d.comb += Assert(condition, name)
+        if self._only in (None, name):
+            self.m.d.comb += Assert(condition, name)
 
     def some_time(self, name, condition):
         """Claim that a condition can be met: no other claim holds for want of such a case."""

@@ -2,7 +2,7 @@
 
 import pytest
 from amaranth.hdl import Const, Value
-from mutations import mutated
+from mutations import mutated_class
 from proofs import Claims, Refuted, Unreached
 from units import LEAST, UNITS, component, ports
 
@@ -13,13 +13,13 @@ DEPTH = 60
 """More cycles than any unit of the least size takes from its first beat to its first result."""
 
 
-def stream_claims(unit):
+def stream_claims(unit, only=None):
     """Claim that no output withdraws or changes a beat that waits.
 
     Nothing is assumed of the inputs, not even that they keep the rules themselves, nor that plain
     inputs are steady; and induction starts from any state of the unit.
     """
-    claims = Claims()
+    claims = Claims(only)
     claims.m.submodules.unit = unit
     streams_in, streams_out, signals = ports(unit)
     for port in streams_in.values():
@@ -64,14 +64,14 @@ def test_outputs_stall(name, tmp_path):
 ])
 @pytest.mark.parametrize("name", ["dynatran", "relu"])
 def test_units_with_a_wrong_slice_are_refuted(name, right, wrong, claim, tmp_path, monkeypatch):
-    wrong_slice = mutated(RegisterSlice, "elaborate", right, wrong)
+    wrong_slice = mutated_class(RegisterSlice, right, wrong)
     monkeypatch.setattr("hwgen.lib.pipeline.RegisterSlice", wrong_slice)
-    with pytest.raises(Refuted, match=f"{claim}(.*\n)*from reset"):
-        stream_claims(component(name)).prove(tmp_path, 10)
+    with pytest.raises(Refuted, match=f"{claim}\nfrom reset"):
+        stream_claims(component(name), claim).prove(tmp_path, 10)
 
 
 def test_softmax_with_a_wrong_queue_is_refuted(tmp_path, monkeypatch):
-    wrong_queue = mutated(Queue, "elaborate", "fetch | (self.ready & ~self.read)", "fetch")
+    wrong_queue = mutated_class(Queue, "fetch | (self.ready & ~self.read)", "fetch")
     monkeypatch.setattr("hwgen.units.softmax.rtl.Queue", wrong_queue)
     with pytest.raises(Refuted, match="o keeps valid"):
         stream_claims(component("softmax")).prove(tmp_path)
