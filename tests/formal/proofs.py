@@ -169,17 +169,16 @@ def _symbiyosys(folder, mode):
 
 
 def _report(folder, log):
-    """Claims that failed, and the trace that shows it."""
-    for part, trace, title in (("basecase", "trace", "from reset"),
-                               ("induction", "trace_induct", "after cycles without a failure")):
-        if (folder / f"{trace}.vcd").exists():
-            break
-    else:
-        unreached = re.findall(r"Unreached cover statement at top: (\S+)", log)
-        return "\n".join(name.replace("_", " ") for name in unreached) or log
-    failed = re.findall(rf"{part}: .*Assert failed in top: (\S+)", log)
-    return "\n".join([*(name.replace("_", " ") for name in failed),
-                      f"{title}, {folder / trace}.vcd:", *_table(folder / f"{trace}.vcd")])
+    """Claims that failed and the trace that shows it, what was not reached, or else the log."""
+    for part, file, title in (("basecase", "trace", "from reset"),
+                              ("induction", "trace_induct", "after cycles without a failure")):
+        trace = folder / f"{file}.vcd"
+        if trace.exists():
+            failed = re.findall(rf"{part}: .*Assert failed in top: (\S+)", log)
+            return "\n".join([*(name.replace("_", " ") for name in failed),
+                              f"{title}, {trace}:", *_table(trace)])
+    unreached = re.findall(r"Unreached cover statement at top: (\S+)", log)
+    return "\n".join(name.replace("_", " ") for name in unreached) or log
 
 
 def _table(trace):

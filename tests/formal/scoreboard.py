@@ -1,6 +1,6 @@
 """Order, loss and duplication on the way through a unit, by following one token of any."""
 
-from amaranth.hdl import Array, Const, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Signal, Value
 
 
 def number_of(tokens):
@@ -31,7 +31,8 @@ def follow(claims, name, entering, inside, leaving):
     held, ahead = (Signal(range(len(inside) + 1), name=f"{name}_{part}")
                    for part in ("held", "ahead"))
     chosen = Signal(width, name=f"{name}_chosen")
-    entered, left, choose = (Signal(name=f"{name}_{part}") for part in ("entered", "left", "choose"))
+    entered, left, choose, waits = (Signal(name=f"{name}_{part}")
+                                    for part in ("entered", "left", "choose", "waits"))
     pick = Signal(range(max(2, len(entering))), name=f"{name}_pick")
     claims.anything(pick, choose)
 
@@ -44,20 +45,20 @@ def follow(claims, name, entering, inside, leaving):
             ahead.eq(stay + Array(number_of(entering[:k]) for k in range(len(entering)))[pick]),
             chosen.eq(Array(value for _, value in entering)[pick]),
         ]
-    waits = Signal(name=f"{name}_waits")
     m.d.comb += waits.eq(entered & ~left)
     with m.If(waits):
         m.d.sync += [ahead.eq(ahead - number_of(leaving)), left.eq(ahead < number_of(leaving))]
-    claims.always(f"{name}: what leaves has entered, in this order", _at(leaving, ahead, chosen, waits))
+    claims.always(f"{name}: what leaves has entered, in this order",
+                  _has(leaving, ahead, chosen) | ~waits)
     claims.always(f"{name}: what is held is inside", held == number_of(inside))
     claims.always(f"{name}: what waits is inside", ~waits | (ahead < held))
-    claims.always(f"{name}: it waits in its place", _at(inside, ahead, chosen, waits))
+    claims.always(f"{name}: it waits in its place", _has(inside, ahead, chosen) | ~waits)
     claims.watch(**{f"{name}_{part}": value for part, value in (
         ("number_held", held), ("number_ahead", ahead), ("token", chosen), ("is_waiting", waits))})
     return left
 
 
-def _at(tokens, place, value, applies):
+def _has(tokens, place, value):
     """Whether the token at a place, if there is one, has a value."""
-    return ~Mux(applies, sum((present & (number_of(tokens[:k]) == place) & (Value.cast(own) != value)
-                              for k, (present, own) in enumerate(tokens)), Const(0, 1)).any(), 0)
+    return ~Cat(present & (number_of(tokens[:k]) == place) & (Value.cast(own) != value)
+                for k, (present, own) in enumerate(tokens)).any()

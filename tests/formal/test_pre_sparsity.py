@@ -23,6 +23,7 @@ SPEC = SimpleNamespace(macs=1, bits=2, window=2, fifo_depth=2)
 WHOLE = "both values are of one pair"
 ORDER = "the chosen pair leaves once, after those before it, before those after it"
 APART = "a beat's pairs are of the dot product that has not ended"
+TOGETHER = "both sides transfer together"
 FULL = "a beat that ends no dot product is full"
 
 
@@ -43,8 +44,7 @@ def surrounded(unit, only=None):
         pairs.append((sides[0].p.zero_mask[k] & sides[1].p.zero_mask[k], *values))
     take = Signal(name="take")
     claims.m.d.comb += take.eq(sides[0].valid & sides[0].ready)
-    claims.always("both sides transfer together",
-                  take == (sides[1].valid & sides[1].ready))
+    claims.always(TOGETHER, take == (sides[1].valid & sides[1].ready))
     return claims, take, pairs
 
 
@@ -100,12 +100,12 @@ def end_claims(unit, only=None):
 
 
 class Faulty(wiring.Component):
-    """A unit whose output is changed on its way.
+    """A unit of which a signal is changed on its way.
 
     Parameters
     ----------
     unit : component
-    change : called with the module, the unit's output and the one to drive, which are connected
+    change : called with the module, the unit and this component, whose ports are connected
     """
 
     def __init__(self, unit, change):
@@ -118,34 +118,39 @@ class Faulty(wiring.Component):
         for name in ("i_left", "i_right"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(unit, name))
         wiring.connect(m, unit.o, wiring.flipped(self.o))
-        self._change(m, unit.o, self.o)
+        self._change(m, unit, self)
         return m
 
 
-def swaps(m, inner, outer):
-    """Hand the first beats on in the wrong order: each but the first with the values before."""
-    before, some = Signal.like(inner.payload.as_value()), Signal()
-    with m.If(inner.valid & inner.ready):
-        m.d.sync += [before.eq(inner.payload), some.eq(1)]
+def swaps(m, unit, outer):
+    """Hand beats on in the wrong order: each but the first with the values of the one before."""
+    before, some = Signal(unit.o.payload.shape()), Signal()
+    with m.If(unit.o.valid & unit.o.ready):
+        m.d.sync += [before.eq(unit.o.payload), some.eq(1)]
     with m.If(some):
-        m.d.comb += [outer.p.left.eq(type(inner.payload)(inner.payload.shape(), before).left),
-                     outer.p.right.eq(type(inner.payload)(inner.payload.shape(), before).right)]
+        m.d.comb += [outer.o.p.left.eq(before.left), outer.o.p.right.eq(before.right)]
 
 
-def halves(m, inner, outer):
+def halves(m, unit, outer):
     """Replace the right value of a pair."""
-    m.d.comb += outer.p.right[0].eq(Mux(inner.p.right[0] == AFTER, BEFORE, inner.p.right[0]))
+    right = unit.o.p.right[0]
+    m.d.comb += outer.o.p.right[0].eq(Mux(right == AFTER, BEFORE, right))
 
 
-def merges(m, inner, outer):
+def merges(m, unit, outer):
     """Forget the end of every dot product that has pairs."""
-    m.d.comb += outer.p.last.eq(inner.p.last & (inner.p.left[0] == 0))
+    m.d.comb += outer.o.p.last.eq(unit.o.p.last & (unit.o.p.left[0] == 0))
 
 
-def empties(m, inner, outer):
+def empties(m, unit, outer):
     """Empty the beats that end nothing."""
-    with m.If(~inner.p.last):
-        m.d.comb += [outer.p.left.eq(0), outer.p.right.eq(0)]
+    with m.If(~unit.o.p.last):
+        m.d.comb += [outer.o.p.left.eq(0), outer.o.p.right.eq(0)]
+
+
+def parts(m, unit, outer):
+    """Take the right side's window without the left side's."""
+    m.d.comb += outer.i_right.ready.eq(1)
 
 
 @pytest.mark.slow
@@ -164,6 +169,7 @@ def test_the_cases_occur(claims_of, tmp_path):
     (pair_claims, swaps, ORDER),
     (pair_claims, halves, WHOLE),
     (pair_claims, empties, FULL),
+    (pair_claims, parts, TOGETHER),
     (end_claims, merges, APART),
 ])
 def test_what_is_wrong_is_refuted(claims_of, change, claim, tmp_path):
