@@ -94,7 +94,7 @@ class Claims:
         """Claim that a condition can be met: no other claim holds for want of such a case."""
         self.m.d.comb += Cover(condition, name)
 
-    def prove(self, folder, depth=2, engine=INDUCTION):
+    def prove(self, folder, depth=2, engine=INDUCTION, timeout_seconds=TIMEOUT_SECONDS):
         """Prove what is claimed for every cycle.
 
         Parameters
@@ -102,13 +102,14 @@ class Claims:
         folder : where to work
         depth : cycles from reset, and of the induction's hypothesis
         engine : `INDUCTION` or `REACHABILITY`
+        timeout_seconds : when to give up
 
         Raises
         ------
         Refuted
             Names the claim that fails and shows a trace.
         """
-        status, report = self._run(folder, "prove", depth, engine)
+        status, report = self._run(folder, "prove", depth, engine, timeout_seconds)
         if status != "PASS":
             raise Refuted(report)
 
@@ -120,18 +121,18 @@ class Claims:
         Unreached
             Names what was not reached.
         """
-        status, report = self._run(folder, "cover", depth, INDUCTION)
+        status, report = self._run(folder, "cover", depth, INDUCTION, TIMEOUT_SECONDS)
         if status != "PASS":
             raise Unreached(report)
 
-    def _run(self, folder, mode, depth, engine):
+    def _run(self, folder, mode, depth, engine, timeout_seconds):
         """Return SymbiYosys' status and a report."""
         if self._text is None:  # Amaranth converts fragments once
             self._text = _named(rtlil.convert(self.m, ports=self._ports, emit_src=False))
         (folder / "claims.il").write_text(self._text)
         other = {"prove": "-cover", "cover": "-assert"}[mode]
         (folder / f"{mode}.sby").write_text(
-            f"[options]\nmode {mode}\ndepth {depth}\ntimeout {TIMEOUT_SECONDS}\n"
+            f"[options]\nmode {mode}\ndepth {depth}\ntimeout {timeout_seconds}\n"
             f"[engines]\n{engine}\n"
             f"[script]\nread_rtlil claims.il\nprep -flatten -top top\nchformal {other} -remove\n"
             "memory_map\nopt -full\nopt_clean -purge\n"

@@ -157,7 +157,7 @@ def parts(m, unit, outer):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("claims_of", [pair_claims, end_claims])
 def test_nothing_is_lost_or_duplicated(claims_of, tmp_path):
-    claims_of(PreSparsity(SPEC)).prove(tmp_path, engine=REACHABILITY)
+    claims_of(PreSparsity(SPEC)).prove(tmp_path, engine=REACHABILITY, timeout_seconds=1700)
 
 
 @pytest.mark.parametrize("claims_of", [pair_claims, end_claims])
