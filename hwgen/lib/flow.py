@@ -91,7 +91,8 @@ class Queue(wiring.Component):
         m = Module()
         stored = self.depth - 1
         m.submodules.memory = memory = SynchronousMemory(self.w_data.shape(), stored)
-        level, fetch = Signal(range(stored + 1)), Signal()
+        level = Signal(range(stored + 1))
+        fetch = Signal()
         m.d.comb += [
             fetch.eq((level != 0) & (self.read | ~self.ready)),
             memory.write_enable.eq(self.write),

@@ -57,7 +57,8 @@ class PostSparsity(wiring.Component):
         spec = self.spec
         word = [Signal(signed(spec.bits), name=f"word_{k}", reset_less=True)
                 for k in range(spec.word)]
-        count, ended = Signal(range(spec.word + 1)), Signal(name="word_ended")
+        count = Signal(range(spec.word + 1), name="word_count")
+        ended = Signal(name="word_ended")
         found, full, leave = Signal(), Signal(name="word_full"), Signal(name="word_leaves")
         base = Signal.like(count)
         m.d.comb += [
@@ -80,7 +81,8 @@ class PostSparsity(wiring.Component):
         """Gather the bits of a word of the zero_mask."""
         spec = self.spec
         bits = [Signal(name=f"mask_{k}", reset_less=True) for k in range(spec.mask_word)]
-        count, ended = Signal(range(spec.mask_word + 1)), Signal(name="mask_ended")
+        count = Signal(range(spec.mask_word + 1), name="mask_count")
+        ended = Signal(name="mask_ended")
         leave, base = Signal(name="mask_leaves"), Signal.like(count)
         m.d.comb += [
             o.valid.eq(ended | (count == spec.mask_word)),
