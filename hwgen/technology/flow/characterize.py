@@ -17,12 +17,12 @@ from hwgen.technology.flow import fpga, ppa
 from hwgen.technology.flow.points import points
 from hwgen.technology.flow.synthesis import Elaborated
 from hwgen.technology.flow.table import Row, Table
-from hwgen.technology.flow.tools import FlowError, require
+from hwgen.technology.flow.tools import FlowError, require, stop
 from hwgen.units.registry import RTL_UNITS, check_unit_name, spec_of
 
 TARGETS = ("nangate45", "ecp5")
 
-KEPT_LOGS = (".log", ".v", ".tcl", ".ys", ".lib", ".txt")
+KEPT_LOGS = (".log", ".v", ".tcl", ".ys", ".lib")
 """What stays of a run; netlists in other forms, stimulus and recordings do not."""
 
 
@@ -180,17 +180,22 @@ def _work(
         futures = {
             pool.submit(_make, point, kind): index for index, point in enumerate(waiting)
         }
-        for future in as_completed(futures):
-            index = futures[future]
-            point = waiting[index]
-            try:
-                row = future.result()
-            except FlowError as error:
-                report.failed[point.name] = str(error)
-            else:
-                report.made.append({"unit": point.unit, **row})
-            done += sizes[index]
-            progress(0.999 * done / sum(sizes), point.name)
+        try:
+            for future in as_completed(futures):
+                index = futures[future]
+                point = waiting[index]
+                try:
+                    row = future.result()
+                except (FlowError, ValueError) as error:
+                    report.failed[point.name] = str(error)
+                else:
+                    report.made.append({"unit": point.unit, **row})
+                done += sizes[index]
+                progress(0.999 * done / sum(sizes), point.name)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
 
 
 def _make(point: _Point, kind: _Target) -> Row:

@@ -1,4 +1,4 @@
-"""What power needs from a liberty file: loads, transitions, internal energy and leakage of cells."""
+"""What power needs from a liberty file: loads, transitions, internal energy and leakage."""
 
 from __future__ import annotations
 

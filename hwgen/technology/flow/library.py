@@ -44,6 +44,11 @@ class CellLibrary:
     sha256: str
     voltage: float
 
+    def write_without_wires(self, path: Path) -> None:
+        """Write the liberty file without its default wire-load model, which tools apply unasked."""
+        lines = self.liberty.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if "default_wire_load" not in line))
+
     def cell_models(self) -> str:
         """Return the cells' Verilog for simulation without delays, fit for gated clocks."""
         return _models(self.verilog)

@@ -74,7 +74,8 @@ def _cell(macro: MemoryMacro) -> str:
     cost = memory(macro.depth, macro.width)
     groups = [f"    area : {cost.area_um2:.3f};\n    interface_timing : true;\n"]
     for name, (direction, width) in macro.ports.items():
-        kind = f"    bus ({name}) {{ bus_type : bus_{width};" if width > 1 else f"    pin ({name}) {{"
+        bus = f"    bus ({name}) {{ bus_type : bus_{width};"
+        kind = bus if width > 1 else f"    pin ({name}) {{"
         if name == "clk":
             body = f"direction : input; clock : true; capacitance : {CLOCK_FF * cost.slices};"
         elif direction == "input":

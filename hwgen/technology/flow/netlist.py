@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwgen.simulation.module import Port
+from hwgen.technology.flow.tools import FlowError
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,12 @@ def read_netlist(
 ) -> tuple[dict[str, tuple[str, int]], tuple[Cell, ...], dict[str, str]]:
     """Read ports, cells and the names of registers of a module that Yosys wrote.
 
-    netlist.json is the module; names.json is it before the RTL's names were dropped. A net is named after the port's bit that it is, or n and a number.
+    netlist.json is the module; names.json is it before the RTL's names were dropped. A net is
+    named after the port's bit that it is, or n and a number.
 
     Raises
     ------
-    ValueError
+    FlowError
         If a net is two ports' bits, or a constant: synthesis puts cells there.
     """
     module = json.loads((folder / "netlist.json").read_text())["modules"][top]
@@ -152,13 +154,13 @@ def read_netlist(
         for index, bit in enumerate(bits):
             name = f"{port}[{index}]" if len(bits) > 1 else port
             if isinstance(bit, str) or bit in names:
-                raise ValueError(f"{top}: {name} is {names.get(bit, bit)}, not a net of its own")
+                raise FlowError(f"{top}: {name} is {names.get(bit, bit)}, not a net of its own")
             names[bit] = name
 
     def net(bit: Any) -> str:
         if isinstance(bit, str):
             if bit != "x":
-                raise ValueError(f"{top}: a pin is constant {bit}, not a tie cell's")
+                raise FlowError(f"{top}: a pin is constant {bit}, not a tie cell's")
             return ""
         return names.setdefault(bit, f"n{bit}")
 

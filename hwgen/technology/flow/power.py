@@ -292,7 +292,8 @@ def _clock_nets(netlist: Netlist) -> set[str]:
 
 def _in_order(netlist: Netlist, library: CellLibrary) -> list[Cell]:
     """Standard cells such that each comes after the cells that drive it, registers first."""
-    registers, logic = [], []
+    registers: list[Cell] = []
+    logic: list[Cell] = []
     for cell in netlist.cells:
         if cell.kind in {macro.name for macro in netlist.macros}:
             continue

@@ -48,6 +48,7 @@ COLUMNS: dict[str, str] = {
     "memory_um2": "area of memory macros, not in area_um2 (µm²)",
     "memory_bits": "capacity of the memory macros",
     "critical_path_ns": "shortest clock period, without wires",
+    "critical_path_wires_ns": "the same with the library's default wire-load model",
     "critical_path_start": "where the critical path begins",
     "critical_path_end": "where it ends",
     "operation": "what energies are given for",
@@ -152,6 +153,7 @@ def measure(
     best, other = both
     name = "gated" if best.netlist.clock_gating else "plain"
     path = critical_path(best.netlist, folder / name, clock_ps, library)
+    wires = critical_path(best.netlist, folder / name, clock_ps, library, wire_load=True)
     row = {**asdict(spec), **_areas(best.netlist), **origin(elaborated, clock_ps)}
     for density in DENSITIES:
         work = workload(unit, spec, density)
@@ -170,6 +172,7 @@ def measure(
     return {
         **row,
         "critical_path_ns": path.delay_ns,
+        "critical_path_wires_ns": wires.delay_ns,
         "critical_path_start": path.start,
         "critical_path_end": path.end,
         "idle_mw": _number(_idle_mw(best, clock_ps)),

