@@ -99,7 +99,8 @@ def record(netlist: Netlist, spec: Any, job: Job, folder: Path) -> Recording:
         (folder / f"{name}.hex").write_text("".join(f"{beat:x}\n" for beat in beats))
     counts = {name: len(beats) for name, beats in case.expected.items()}
     signals = {
-        port.name: pack(port, {port.name: case.signals[port.name]}) for port in module.signals
+        port.name: pack(port, {port.name: case.signals[port.name]})
+        for port in module.signals if port.direction == "in"
     }
     (folder / "bench.v").write_text(_bench(module, inputs, counts, signals))
     run(
@@ -138,7 +139,8 @@ def _bench(
     """Verilog of a bench that offers all beats, takes all results, and records the nets."""
     ports = ["    .clk(clk), .rst(rst)"]
     ports += [
-        f"    .{port.name}({port.width}'h{signals[port.name]:x})" for port in module.signals
+        f"    .{port.name}({port.width}'h{signals[port.name]:x})"
+        for port in module.signals if port.name in signals
     ]
     for port in (*module.streams("in"), *module.streams("out")):
         parts = ("payload", "valid", "ready") if port.width else ("valid", "ready")

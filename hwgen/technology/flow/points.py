@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from hwgen.design import AcceleratorDesign
-from hwgen.units.registry import check_unit_name
+from hwgen.units.registry import check_unit_name, spec_class_of
 
 DEFAULT_DESIGN = "edge"
 """The design whose units are the default ones."""
@@ -68,15 +68,21 @@ def points(unit: str) -> list[Any]:
     listed = getattr(import_module(name), "SPECS", None) if find_spec(name) else None
     if listed is not None:
         return list(listed)
-    if not hasattr(AcceleratorDesign, unit):
+    base = AcceleratorDesign.load(DEFAULT_DESIGN).model_dump()
+    base = {field: value for field, value in base.items() if field not in DERIVED}
+    found = [_spec_of({**base, **changes}, unit) for changes in VARIATIONS]
+    if None in found:
         raise ValueError(
             f"{unit} has no default: give hwgen/units/{unit}/workload.py a list SPECS"
         )
-    base = AcceleratorDesign.load(DEFAULT_DESIGN).model_dump()
-    base = {field: value for field, value in base.items() if field not in DERIVED}
-    specs: list[Any] = []
-    for changes in VARIATIONS:
-        spec = getattr(AcceleratorDesign.load({**base, **changes}), unit)
-        if spec not in specs:
-            specs.append(spec)
-    return specs
+    return list(dict.fromkeys(found))
+
+
+def _spec_of(fields: dict[str, Any], unit: str) -> Any:
+    """Spec of a unit in a design; of one that only training needs, in that design with it."""
+    for changes in ({}, {"stochastic_rounding": True}):
+        design = AcceleratorDesign.load({**fields, **changes})
+        spec = getattr(design, "unit_specs", {}).get(unit) or getattr(design, unit, None)
+        if isinstance(spec, spec_class_of(unit)):
+            return spec
+    return None
