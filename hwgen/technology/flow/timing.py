@@ -116,7 +116,7 @@ def critical_path(
 
 
 def _read(output: str, period_ns: float, log: Path) -> CriticalPath:
-    wrong = [line for line in output.splitlines() if "Error" in line or "Warning" in line]
+    wrong = [line for line in output.splitlines() if line.startswith(("Error", "Warning"))]
     slack = re.search(r"^\s*(-?\d+\.\d+)\s+slack \(", output, re.M)
     start = re.search(r"^Startpoint: (\S+)", output, re.M)
     end = re.search(r"^Endpoint: (\S+)", output, re.M)
