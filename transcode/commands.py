@@ -257,6 +257,67 @@ def verify(
 
 
 @app.command()
+def characterize(
+    units: Annotated[
+        list[str] | None, typer.Argument(help="Units such as dynatran; default: all with RTL.")
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            help='"nangate45": area, timing and power, into ppa.csv; or "ecp5": an FPGA\'s LUTs, '
+            "DSPs, flip-flops and Fmax, into ecp5.csv."
+        ),
+    ] = "nangate45",
+    default_only: Annotated[
+        bool, typer.Option("--default-only", help="Only the spec that the design edge has.")
+    ] = False,
+    count: Annotated[
+        int | None,
+        typer.Option("--points", help="At most so many specs a unit, the default first.", min=1),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for <unit>/ppa.csv; default: each unit's own folder."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Specs that are worked on at once.", min=1)] = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Synthesise units and write down what they cost: the figures behind every estimate.
+
+    nangate45: Yosys maps the RTL to Nangate45's cells, OpenSTA finds the critical path, and Icarus
+    runs the netlist on typical operands of density 1, 0.5 and 0.25, compares its results with
+    golden, and records what switches. Needs pip install 'transcode-codesign[characterize]' and
+    Debian's opensta and iverilog.
+
+    Rows are written one by one: a run that was stopped goes on where it was. A row whose RTL,
+    library and tools have not changed is kept.
+
+    Example: transcode characterize dynatran post_sparsity --default-only
+    """
+    from hwgen.technology.flow.characterize import characterize as run_characterization
+    from hwgen.units.registry import RTL_UNITS
+    from transcode.figures import print_figures
+
+    with progress_bar(not quiet) as progress:
+        report = run_characterization(
+            units or RTL_UNITS,
+            target,
+            default_only=default_only,
+            count=count,
+            folder=out,
+            workers=workers,
+            progress=progress,
+        )
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_figures(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A search run's folder.")],
     out: Annotated[

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwgen.program import Job
+from hwgen.simulation.module import VerilogModule
 from hwgen.simulation.run import JobResult, run_jobs
 from hwgen.simulation.simulators import Simulator
 from hwgen.units.registry import jobs_of
@@ -43,8 +44,36 @@ def check_unit(
 
     if not jobs:
         raise ValueError("jobs must hold at least one job")
+    module = unit_module(component_class(spec), jobs[0].unit)
+    return check_module(module, spec, jobs, simulator, stall_seeds)
+
+
+def check_module(
+    module: VerilogModule,
+    spec: Any,
+    jobs: Sequence[Job],
+    simulator: Simulator | str | None = None,
+    stall_seeds: Sequence[int] = STALL_SEEDS,
+) -> list[JobResult]:
+    """Assert of a unit's Verilog, RTL or netlist, what `check_unit` asserts of its component.
+
+    Parameters
+    ----------
+    module : the Verilog with its ports
+    spec, jobs, simulator, stall_seeds : as for `check_unit`
+
+    Returns
+    -------
+    The results, first those without stalls.
+
+    Raises
+    ------
+    AssertionError
+        Says which job differs, with what seed, and how.
+    """
+    if not jobs:
+        raise ValueError("jobs must hold at least one job")
     unit = jobs[0].unit
-    module = unit_module(component_class(spec), unit)
     results = run_jobs(module, spec, jobs, simulator, [None, *stall_seeds])
     problems: list[str] = []
     for result in results:

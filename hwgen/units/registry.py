@@ -44,12 +44,16 @@ def spec_of(unit: str, parameters: Mapping[str, Any]) -> Any:
     ValueError
         If the unit is unknown, or a parameter is missing, unknown or outside its range.
     """
-    check_unit_name(unit)
-    spec_class = getattr(import_module(f"hwgen.units.{unit}.spec"), f"{_class_name(unit)}Spec")
     try:
-        return spec_class(**parameters)
+        return spec_class_of(unit)(**parameters)
     except TypeError as error:
         raise ValueError(f"{unit}: {error}") from None
+
+
+def spec_class_of(unit: str) -> Any:
+    """Return a unit's class of specs, a frozen dataclass."""
+    check_unit_name(unit)
+    return getattr(import_module(f"hwgen.units.{unit}.spec"), f"{_class_name(unit)}Spec")
 
 
 def jobs_of(unit: str) -> ModuleType:

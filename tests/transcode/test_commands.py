@@ -77,6 +77,8 @@ def test_simulate_prints_a_table_that_names_what_is_not_proven() -> None:
         (["generate", "edge", "--out", "x", "--pick", "knee"], "edge is none"),
         (["verify", "nowhere"], "nowhere"),
         (["report", "nowhere"], "nowhere does not exist"),
+        (["characterize", "dynatron", "--out", "x"], "unit must be one of mac_lane, dynatran"),
+        (["characterize", "dynatran", "--target", "x7nm"], "one of nangate45, ecp5, not 'x7nm'"),
         (["train", "bert-tiny", "--task", "moovies", "--out", "x"], "moovies"),
         (["train", "bert-tiny", "--tau-activation", "-1", "--out", "x"], "activation_threshold"),
     ],
@@ -98,6 +100,16 @@ def test_a_missing_simulator_is_bad_input_and_not_a_failed_check(tmp_path: Path)
     assert done.stderr.startswith("transcode: Icarus is missing: install it with")
 
 
+def test_a_missing_tool_of_the_flow_is_a_sentence(tmp_path: Path) -> None:
+    done = run("characterize", "dynatran", "--out", "x", cwd=tmp_path, PATH=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "transcode: characterize needs iverilog and opensta: "
+        "install with apt-get install iverilog opensta\n"
+    )
+    assert not (tmp_path / "x").exists()
+
+
 def test_ctrl_c_says_how_to_go_on() -> None:
     script = (
         "import sys, sim; from transcode.main import main\n"
@@ -112,7 +124,8 @@ def test_ctrl_c_says_how_to_go_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["search", "simulate", "train", "generate", "verify", "report", "demo"]
+    "command",
+    ["search", "simulate", "train", "generate", "verify", "characterize", "report", "demo"],
 )
 def test_help_teaches(command: str) -> None:
     done = run(command, "--help")

@@ -1,0 +1,126 @@
+"""Static timing of a netlist by OpenSTA: its critical path, with or without wire load."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hwgen.technology.flow.library import (
+    INPUT_DRIVER,
+    OUTPUT_LOAD_FF,
+    CellLibrary,
+    nangate45,
+)
+from hwgen.technology.flow.macros import liberty
+from hwgen.technology.flow.netlist import Netlist
+from hwgen.technology.flow.tools import FlowError, require, run
+
+BOUNDARY_NS = 0.1
+"""Delay that is granted to the outside: inputs arrive so long after the clock, and outputs must be
+there so long before it (about a register's own delay and set-up)."""
+
+TIMING_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class CriticalPath:
+    """The longest path of a netlist.
+
+    Parameters
+    ----------
+    delay_ns : shortest clock period that the netlist works at
+    start, end : its first and last register, as the RTL calls it, or port
+    """
+
+    delay_ns: float
+    start: str
+    end: str
+
+
+def critical_path(
+    netlist: Netlist,
+    folder: Path,
+    clock_ps: int,
+    library: CellLibrary | None = None,
+    *,
+    wire_load: bool = False,
+) -> CriticalPath:
+    """Find the longest path: between registers, from inputs, or to outputs.
+
+    Inputs are driven by `INPUT_DRIVER`, outputs loaded with `OUTPUT_LOAD_FF`; the outside takes
+    `BOUNDARY_NS` on both sides. The clock is ideal.
+
+    Parameters
+    ----------
+    netlist : cells and nets
+    folder : where inputs and the log lie
+    clock_ps : period that the slack is found for
+    library : standard cells; Nangate45 by default
+    wire_load : whether nets have the capacitance of the library's default wire-load model, which
+        estimates it by fan-out, or none
+
+    Raises
+    ------
+    MissingToolError
+        If OpenSTA is missing; says what to install.
+    FlowError
+        If OpenSTA reports an error: it would go on without what it did not understand.
+    """
+    require(["sta"])
+    library = library or nangate45()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "netlist.v").write_text(netlist.verilog())
+    if wire_load:
+        libraries = [str(library.liberty)]
+    else:
+        libraries = ["cells.liberty"]
+        library.write_without_wires(folder / "cells.liberty")
+    if netlist.macros:
+        (folder / "macros.lib").write_text(liberty(netlist.macros))
+        libraries.append("macros.lib")
+    inputs = " ".join(
+        port for port, (direction, _) in netlist.widths.items()
+        if direction == "input" and port != "clk"
+    )
+    period = clock_ps / 1000
+    script = "\n".join([
+        *(f"read_liberty {path}" for path in libraries),
+        "read_verilog netlist.v",
+        f"link_design {netlist.name}",
+        f"create_clock -name clk -period {period} [get_ports clk]",
+        f"set ends {{{inputs}}}",
+        "foreach name $ends {",
+        '  foreach port [concat [get_ports -quiet $name] [get_ports -quiet "$name\\[*\\]"]] {',
+        f"    set_input_delay {BOUNDARY_NS} -clock clk $port",
+        f"    set_driving_cell -lib_cell {INPUT_DRIVER} $port",
+        "  }",
+        "}",
+        f"set_output_delay {BOUNDARY_NS} -clock clk [all_outputs]",
+        f"set_load {OUTPUT_LOAD_FF} [all_outputs]",
+        "report_checks -path_delay max -digits 4 -group_count 1",
+        "report_worst_slack",
+        "exit",
+        "",
+    ])
+    name = "timing_wires" if wire_load else "timing"
+    (folder / f"{name}.tcl").write_text(script)
+    output = run(
+        ["sta", "-no_splash", "-exit", f"{name}.tcl"], folder, f"{name}.log", TIMING_SECONDS
+    )
+    path = _read(output, period, folder / f"{name}.log")
+    names = netlist.registers
+    return replace(
+        path, start=names.get(path.start, path.start), end=names.get(path.end, path.end)
+    )
+
+
+def _read(output: str, period_ns: float, log: Path) -> CriticalPath:
+    wrong = [line for line in output.splitlines() if line.startswith(("Error", "Warning"))]
+    slack = re.search(r"^\s*(-?\d+\.\d+)\s+slack \(", output, re.M)
+    start = re.search(r"^Startpoint: (\S+)", output, re.M)
+    end = re.search(r"^Endpoint: (\S+)", output, re.M)
+    if wrong or not (slack and start and end):
+        said = wrong[0] if wrong else "it found no path"
+        raise FlowError(f"OpenSTA failed ({log}): {said}")
+    return CriticalPath(round(period_ns - float(slack[1]), 4), start[1], end[1])
