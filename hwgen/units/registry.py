@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-RTL_UNITS = ("mac_lane", "dynatran", "pre_sparsity", "post_sparsity", "softmax")
+RTL_UNITS = ("mac_lane", "dynatran", "pre_sparsity", "post_sparsity", "softmax", "layer_norm")
 """The units that have RTL, in the order in which reports list them."""
 
 
