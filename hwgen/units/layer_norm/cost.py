@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hwgen.units.stages import MEMORY, MULTIPLY, beats
+from hwgen.units.stages import MEMORY, beats
+
+MULTIPLY_ADD = 3
+"""Compression of partial products and what is added to them, two stages of addition."""
 
 SUMS = 5
 """Mask, products of the elements' halves, sums of a beat (two stages), running sums."""
@@ -23,8 +26,8 @@ normalise."""
 TOTAL = 4
 """Leading digit, normalise, align, add."""
 
-RECIPROCAL_ROOT = 1 + (1 + MULTIPLY + 1 + MULTIPLY + 1) + 1
-"""Argument, a piecewise quadratic polynomial (table, product, sum, product, sum), round."""
+RECIPROCAL_ROOT = 1 + 1 + MULTIPLY_ADD + MULTIPLY_ADD
+"""Argument, a piecewise quadratic polynomial: table, product and sum, product and sum."""
 
 SCALE = 7
 """Stages of pass 2 that need no root yet: register, n·x − Σx (two stages), times γ (three), shift

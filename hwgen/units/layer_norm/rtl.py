@@ -15,7 +15,7 @@ from hwgen.lib.carry_save import (
 from hwgen.lib.compaction import popcount
 from hwgen.lib.flow import Flow, Queue, room
 from hwgen.lib.memory import SynchronousMemory
-from hwgen.lib.polynomial import quadratic
+from hwgen.lib.parabola import parabola
 from hwgen.lib.window import fallen, leading, shift_bits, shift_bytes
 from hwgen.units.layer_norm import cost
 from hwgen.units.layer_norm.spec import LayerNormSpec
@@ -261,20 +261,16 @@ class LayerNorm(wiring.Component):
             argument=Cat(place[:form.fraction], second & ~over), power=base + power, over=over)
 
         longest = form.window - 1 + form.product
-        shift = Flow(m, flow.valid, "shift")
         wanted = s.power + s.over
         amount = Mux(wanted < 0, 0, Mux(wanted > longest, longest, wanted))
-        amount = shift.stage(amount=amount[:len(shifts.w_data)]).amount
-        while flow.latency + shift.latency < cost.START:
-            amount = shift.stage(amount=amount).amount
-        m.d.comb += [shifts.write.eq(shift.valid), shifts.w_data.eq(amount)]
+        m.d.comb += [shifts.write.eq(flow.valid), shifts.w_data.eq(amount)]
 
-        values, s = quadratic(
-            m, flow, reciprocal_root(form.fraction), [s.argument], "reciprocal_root_table")
-        rounded = (values[0] + (1 << (ROOT_GUARD - 1)))[ROOT_GUARD:]
+        root = parabola(m, flow, reciprocal_root(form.fraction), s.argument, "root", ROOT_GUARD)
         most = Const(-1, form.fraction)
-        s = flow.stage(root=Mux(rounded[form.fraction:].any(), most, rounded)[:form.fraction])
-        m.d.comb += [roots.write.eq(flow.valid), roots.w_data.eq(s.root)]
+        m.d.comb += [
+            roots.write.eq(flow.valid),
+            roots.w_data.eq(Mux(root[form.fraction:].any(), most, root[:form.fraction])),
+        ]
 
     def _scale(self, m, flow, beat, sums, shifts):
         """(n·x − Σx)·γ, shifted by whole bytes, and the read ports' sides of γ and β."""
@@ -341,10 +337,12 @@ class LayerNorm(wiring.Component):
         offsets = [shift_bits(s.near[i], s.far[i], ones, form.offset) for i in lane]
         sticky = [s.lost[i] | fallen(s.near[i], ones, 1) for i in lane]
         width = form.window + 1
-        offsets = [Cat(offset[0] | bit, offset[1:]).as_signed() + (1 << (TERM_FRACTION - 1))
+        offsets = [Cat(offset[0] | bit, offset[1:])
                    for offset, bit in zip(offsets, sticky, strict=True)]
-        rows = [compress(m, partial_products(s.scaled[i], s.digits, form.fraction + width),
-                         form.fraction + width, 2, f"product_{i}") for i in lane]
+        # A half of the result's last bit, to round.
+        half, size = 1 << (form.fraction + TERM_FRACTION - 1), form.fraction + width
+        rows = [compress(m, partial_products(s.scaled[i], s.digits, size, half), size, 2,
+                         f"product_{i}") for i in lane]
         s = flow.stage(left=[pair[0] for pair in rows], right=[pair[1] for pair in rows],
                        offset=offsets, valid_mask=s.valid_mask, last=s.last)
 
