@@ -63,6 +63,14 @@ def partial_products(left, digits, width, constant=0):
     return rows
 
 
+def square(value):
+    """Rows whose sum is the square of an unsigned value: each product of two bits once, doubled."""
+    return [
+        (2 * k, Cat(bit, Const(0, 1), value[k + 1:] & bit.replicate(len(value) - k - 1)))
+        for k, bit in enumerate(value)
+    ]
+
+
 def split_digits(word):
     """Digits that were registered as one word."""
     return [word[low:low + DIGIT] for low in range(0, len(word), DIGIT)]

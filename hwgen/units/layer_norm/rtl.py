@@ -10,6 +10,7 @@ from hwgen.lib.carry_save import (
     partial_products,
     recode,
     split_digits,
+    square,
     sum_rows,
 )
 from hwgen.lib.compaction import popcount
@@ -137,13 +138,10 @@ class LayerNorm(wiring.Component):
         s = flow.stage(value=[Mux(beat.valid_mask[i], beat.value[i], 0).as_signed() for i in lane],
                        valid_mask=beat.valid_mask, last=beat.last)
 
-        # x = u·2^half + v, v unsigned: x² = u²·4^half + u·v·2^(half + 1) + v².
-        upper = [value[half:].as_signed() for value in s.value]
-        lower = [value[:half] for value in s.value]
         grown = tree_levels(spec.parallel)
+        products = [self._halves(m, s.value[i], f"halves_{i}") for i in lane]
         s = flow.stage(
-            low=[v * v for v in lower], cross=[u * v for u, v in zip(upper, lower, strict=True)],
-            high=[(u * u)[:2 * len(u) - 1] for u in upper],
+            **{name: [parts[name] for parts in products] for name in ("low", "cross", "high")},
             total=compress(m, sum_rows(s.value, bits + grown), bits + grown, 2, "total"),
             count=Mux(flow.valid, popcount(m, list(s.valid_mask), "count"), 0), last=s.last)
 
@@ -176,6 +174,23 @@ class LayerNorm(wiring.Component):
             sums[name] = now
         s = flow.stage(keep=s.last, **sums, count=s.count)
         return s, epsilon
+
+    def _halves(self, m, x, name):
+        """Parts of x = u·2^half + v, v unsigned: x² = u²·4^half + u·v·2^(half + 1) + v²."""
+        bits, half = self._spec.bits, self._spec.bits // 2
+        u, v = x[half:].as_signed(), x[:half]
+        top = 2 * (bits - half) - 1
+        rows = {
+            "low": (square(v), 2 * half),
+            "cross": (partial_products(u, recode(Cat(v, Const(0, 1))), bits), bits),
+            "high": (partial_products(u, recode(u), top), top),
+        }
+        parts = {}
+        for part, (terms, width) in rows.items():
+            left, right = compress(m, terms, width, 2, f"{name}_{part}")
+            parts[part] = (left + right)[:width]
+        parts["cross"] = parts["cross"].as_signed()
+        return parts
 
     def _epsilon(self, m, flow, count):
         """ε·n² as a mantissa of `mantissa` + 2 bits and a power of four."""
