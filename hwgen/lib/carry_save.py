@@ -1,4 +1,4 @@
-"""Sums of many rows in carry-save form: Booth's partial products, compression, addition in two stages.
+"""Sums of many rows in carry-save form: Booth's partial products, compression, addition.
 
 A row is a pair (offset, value): the bits of `value`, taken as unsigned, from bit `offset` on. Sums
 are modulo a power of two, so that two's complement needs no sign extension.
@@ -10,77 +10,87 @@ DIGIT = 3
 """Bits of a recoded digit: whether it is ±1, whether it is ±2, whether it is negative."""
 
 
-def recode(factor):
-    """Booth's radix-4 digits of a signed value, the lowest first: ⌈bits/2⌉ values of `DIGIT` bits.
+def recode(m, factor, name):
+    """Booth's radix-4 digits of a signed value, the lowest first, as one word of digits.
 
     An unsigned factor is recoded with a zero above its highest bit.
+
+    Parameters
+    ----------
+    m : the module that the recoder is added to
+    factor : value of any width
+    name : of the signal
+
+    Returns
+    -------
+    ⌈bits/2⌉ digits of `DIGIT` bits, each whether it is ±1, whether ±2, whether negative.
     """
     bits = [Const(0, 1), *factor]
-    top = factor[-1]
     if len(bits) % 2 == 0:
-        bits.append(top)
+        bits.append(factor[-1])
     digits = []
     for low in range(0, len(bits) - 1, 2):
         right, middle, left = bits[low:low + 3]
         one = right ^ middle
-        digits.append(Cat(one, ~one & (left ^ middle), left & ~(right & middle)))
-    return digits
+        digits += [one, ~one & (left ^ middle), left & ~(right & middle)]
+    word = Signal(len(digits), name=f"{name}_digits")
+    m.d.comb += word.eq(Cat(digits))
+    return word
 
 
-def partial_products(left, digits, width, constant=0):
+def negate(digits):
+    """The word of digits of opposite sign."""
+    return Cat(bit if place % DIGIT < DIGIT - 1 else ~bit for place, bit in enumerate(digits))
+
+
+def partial_products(m, left, digits, width, name, constant=0):
     """Rows whose sum modulo 2^width is `left` times a recoded factor plus a constant.
 
     Parameters
     ----------
+    m : the module that the rows are added to
     left : signed value
     digits : from `recode`, as they are or registered
     width : bits of the sum
+    name : prefix of signals
     constant : integer that is added
     """
-    rows, negative = [], None
-    for number, digit in enumerate(digits):
-        one, two, minus = digit[0], digit[1], digit[2]
-        size = len(left) + 1
-        once, twice = Cat(left, left[-1]), Cat(Const(0, 1), left)
+    rows, below, size = [], None, len(left) + 1
+    once, twice = Cat(left, left[-1]), Cat(Const(0, 1), left)
+    for number in range(len(digits) // DIGIT):
+        one, two, negative = digits[DIGIT * number:DIGIT * (number + 1)]
         chosen = (once & one.replicate(size)) | (twice & two.replicate(size))
-        value = chosen ^ minus.replicate(size)
+        row = Signal(size, name=f"{name}_partial_{number}")
+        m.d.comb += row.eq(chosen ^ Cat(negative.replicate(size - 1), ~negative))
         # −s·2^k = (1 − s)·2^k − 2^k for the sign bit s.
-        value = Cat(value[:-1], ~value[-1])
         constant -= 1 << (2 * number + size - 1)
-        if negative is None:
-            rows.append((0, value))
-        else:
-            rows.append((2 * number - 2, Cat(negative, Const(0, 1), value)))
         # ¬v = −v − 1: the missing 1 has its place below the next row.
-        negative = minus
-    last = 2 * len(digits) - 2
+        rows.append((0, row) if below is None else (2 * number - 2, Cat(below, Const(0, 1), row)))
+        below = negative
+    last = 2 * (len(digits) // DIGIT) - 2
     constant %= 1 << width
-    below = constant & ((1 << (last + 1)) - 1)
-    if below == 0:
-        rows.append((last, Cat(negative, Const(constant >> (last + 1), max(width - last - 1, 1)))))
-    else:
-        rows += [(last, negative), (0, Const(constant, width))]
-    return rows
+    if constant & ((1 << (last + 1)) - 1) == 0:
+        above = Const(constant >> (last + 1), max(width - last - 1, 1))
+        return [*rows, (last, Cat(below, above))]
+    return [*rows, (last, below), (0, Const(constant, width))]
 
 
-def square(value):
+def square(m, value, name):
     """Rows whose sum is the square of an unsigned value: each product of two bits once, doubled."""
-    return [
-        (2 * k, Cat(bit, Const(0, 1), value[k + 1:] & bit.replicate(len(value) - k - 1)))
-        for k, bit in enumerate(value)
-    ]
-
-
-def split_digits(word):
-    """Digits that were registered as one word."""
-    return [word[low:low + DIGIT] for low in range(0, len(word), DIGIT)]
+    rows = []
+    for k, bit in enumerate(value):
+        row = Signal(len(value) - k - 1, name=f"{name}_partial_{k}")
+        m.d.comb += row.eq(value[k + 1:] & bit.replicate(len(row)))
+        rows.append((2 * k, Cat(bit, Const(0, 1), row)))
+    return rows
 
 
 def sum_rows(values, width):
     """Rows whose sum modulo 2^width is that of some signed or unsigned values of one shape."""
     if len(values) == 1:
         value = values[0]
-        return [(0, Cat(value, (value[-1] if value.shape().signed else Const(0, 1)).replicate(width)))]
+        sign = value[-1] if value.shape().signed else Const(0, 1)
+        return [(0, Cat(value, sign.replicate(width)))]
     if not values[0].shape().signed:
         return [(0, value) for value in values]
     # −s·2^k = (1 − s)·2^k − 2^k for the sign bit s.
@@ -111,8 +121,9 @@ def compress(m, rows, width, count, name):
             low = min(offset for offset, _ in three)
             high = min(max(offset + len(value) for offset, value in three), width)
             size = high - low
-            a, b, c = (Cat(Const(0, offset - low), value, Const(0, size))[:size]
-                       for offset, value in three)
+            a, b, c = (Signal(size, name=f"{name}_{level}_{number}_{row}") for row in range(3))
+            m.d.comb += [signal.eq(Cat(Const(0, offset - low), value)[:size])
+                         for signal, (offset, value) in zip((a, b, c), three, strict=True)]
             total = Signal(size, name=f"{name}_{level}_{number}_sum")
             carry = Signal(min(size, width - low - 1), name=f"{name}_{level}_{number}_carry")
             m.d.comb += [total.eq(a ^ b ^ c), carry.eq((a & b) | (a & c) | (b & c))]

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 
-from hwgen.lib.carry_save import add, compress, partial_products, recode
+from hwgen.lib.carry_save import add, compress, negate, partial_products, recode
 
 STAGES = 7
 """Table, product and sum (three stages), product and sum (three stages)."""
@@ -33,11 +33,12 @@ def parabola(m, flow, table, argument, name, guard=0):
     port = memory.read_port()
     m.d.comb += [port.en.eq(1), port.addr.eq(argument[cut:])]
     # Negative digits, for the products are subtracted.
-    digits = [Cat(digit[:2], ~digit[2]) for digit in recode(Cat(argument[:cut], Const(0, 1)))]
+    digits = negate(recode(m, Cat(argument[:cut], Const(0, 1)), f"{name}_place"))
 
     def product(left, right, coefficient, width, constant, label):
-        rows = partial_products(Cat(left, Const(0, 1)), right, width, constant)
-        return compress(m, [*rows, (cut, coefficient)], width, 2, f"{name}_{label}")
+        label = f"{name}_{label}"
+        rows = partial_products(m, Cat(left, Const(0, 1)), right, width, label, constant)
+        return compress(m, [*rows, (cut, coefficient)], width, 2, label)
 
     s = flow.stage(digits=digits)
     size = len(port.data.c1)

@@ -9,7 +9,6 @@ from hwgen.lib.carry_save import (
     compress,
     partial_products,
     recode,
-    split_digits,
     square,
     sum_rows,
 )
@@ -17,7 +16,7 @@ from hwgen.lib.compaction import popcount
 from hwgen.lib.flow import Flow, Queue, room
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.lib.parabola import parabola
-from hwgen.lib.window import fallen, leading, shift_bits, shift_bytes
+from hwgen.lib.window import fallen, leading, limit, named, shift_bits, shift_bytes
 from hwgen.units.layer_norm import cost
 from hwgen.units.layer_norm.spec import LayerNormSpec
 from hwgen.units.layer_norm.table import (
@@ -180,10 +179,12 @@ class LayerNorm(wiring.Component):
         bits, half = self._spec.bits, self._spec.bits // 2
         u, v = x[half:].as_signed(), x[:half]
         top = 2 * (bits - half) - 1
+        v_digits = recode(m, Cat(v, Const(0, 1)), f"{name}_low")
+        u_digits = recode(m, u, f"{name}_high")
         rows = {
-            "low": (square(v), 2 * half),
-            "cross": (partial_products(u, recode(Cat(v, Const(0, 1))), bits), bits),
-            "high": (partial_products(u, recode(u), top), top),
+            "low": (square(m, v, f"{name}_low"), 2 * half),
+            "cross": (partial_products(m, u, v_digits, bits, f"{name}_cross"), bits),
+            "high": (partial_products(m, u, u_digits, top, f"{name}_high"), top),
         }
         parts = {}
         for part, (terms, width) in rows.items():
@@ -200,21 +201,24 @@ class LayerNorm(wiring.Component):
         own = Signal(POWER)
         m.d.sync += own.eq(power - self.i_exponent)
 
-        place = leading(count[:growth + 1])
-        up = (growth - place)[:growth.bit_length()]
-        filled = Cat((count << up)[:growth + 1], Const(0, 1))
-        s = flow.stage(filled=filled, digits=recode(filled), power=own + place)
+        place = leading(m, count[:growth + 1], "length")
+        up = named(m, "length_up", (growth - place)[:growth.bit_length()])
+        filled = Cat(named(m, "length_filled", (count << up)[:growth + 1]), Const(0, 1))
+        s = flow.stage(filled=filled, digits=recode(m, filled, "filled"), power=own + place)
         width = 2 * growth + 2
-        rows = compress(m, partial_products(s.filled, s.digits, width), width, 2, "count_squared")
+        rows = partial_products(m, s.filled, s.digits, width, "count_squared")
+        rows = compress(m, rows, width, 2, "count_squared")
         s = flow.stage(rows=rows, power=s.power)
         s = flow.stage(square=(s.rows[0] + s.rows[1])[:width], power=s.power)
-        s = flow.stage(digits=recode(Cat(s.square, Const(0, 1))), power=s.power)
+        s = flow.stage(digits=recode(m, Cat(s.square, Const(0, 1)), "count_squared"),
+                       power=s.power)
         width += form.mantissa + 2
-        rows = partial_products(Const(constant, form.mantissa + 3), s.digits, width)
+        rows = partial_products(
+            m, Const(constant, form.mantissa + 3), s.digits, width, "epsilon_product")
         rows = compress(m, rows, width, 2, "epsilon_product")
         s = flow.stage(rows=rows, power=s.power)
         products, s = add(flow, s.rows[:1], s.rows[1:], power=s.power)
-        over = products[0][form.mantissa + 2 + 2 * growth:].any()
+        over = named(m, "epsilon_over", products[0][form.mantissa + 2 + 2 * growth:].any())
         mantissa = products[0][2 * growth:]
         s = flow.stage(mantissa=Mux(over, mantissa[2:], mantissa)[:form.mantissa + 2],
                        power=(s.power + over)[:len(own)].as_signed())
@@ -228,14 +232,16 @@ class LayerNorm(wiring.Component):
         rows = compress(m, [(0, s.low), (half + 1, cross), (2 * half, s.high)], width, 2, "squares")
 
         square = Flow(m, flow.valid, "square")
-        digits = square.stage(digits=recode(s.total), total=s.total, count=s.count)
-        products = partial_products(digits.total, digits.digits, form.variance)
+        digits = square.stage(digits=recode(m, s.total, "total"), total=s.total, count=s.count)
+        products = partial_products(
+            m, digits.total, digits.digits, form.variance, "square_of_sum")
         square = square.stage(rows=compress(m, products, form.variance, 2, "square_of_sum"),
-                              digits=recode(Cat(digits.count, Const(0, 1))))
+                              digits=recode(m, Cat(digits.count, Const(0, 1)), "count"))
         sums, _ = add(flow, rows[:1], rows[1:])
 
         # −v is ¬v + 1.
-        rows = partial_products(Cat(sums[0], Const(0, 1)), square.digits, form.variance, 2)
+        rows = partial_products(
+            m, Cat(sums[0], Const(0, 1)), square.digits, form.variance, "variance", 2)
         rows += [(0, ~row) for row in square.rows]
         s = flow.stage(rows=compress(m, rows, form.variance, 2, "variance"))
         sums, _ = add(flow, s.rows[:1], s.rows[1:])
@@ -246,16 +252,17 @@ class LayerNorm(wiring.Component):
         form = self._format
         size = form.mantissa + 2
         pairs = [variance[k:k + 2].any() for k in range(0, form.variance, 2)]
-        place = leading(Cat(*pairs))
+        place = leading(m, named(m, "pairs", Cat(*pairs)), "variance")
         s = flow.stage(variance=variance, place=place)
 
         frame = 2 << len(place)
-        moved = (s.variance << Cat(Const(0, 1), ~s.place))[:frame]
+        moved = named(m, "variance_moved", (s.variance << Cat(Const(0, 1), ~s.place))[:frame])
         moved = Cat(Const(0, max(size - frame, 0)), moved)[-size:]
-        further = (added_power - s.place).as_signed()
+        further = named(m, "further", (added_power - s.place).as_signed())
+        nearer = named(m, "nearer", -further)
         enough = -(-size // 2)
         drops = [Mux(distance > enough, enough, Mux(distance < 0, 0, distance))
-                 for distance in (further, -further)]
+                 for distance in (further, nearer)]
         s = flow.stage(own=moved, added=added, power=Mux(further > 0, added_power, s.place),
                        drops=[drop[:enough.bit_length()] for drop in drops])
         s = flow.stage(own=s.own >> Cat(Const(0, 1), s.drops[0]),
@@ -276,7 +283,7 @@ class LayerNorm(wiring.Component):
             argument=Cat(place[:form.fraction], second & ~over), power=base + power, over=over)
 
         longest = form.window - 1 + form.product
-        wanted = s.power + s.over
+        wanted = named(m, "shift_wanted", s.power + s.over)
         amount = Mux(wanted < 0, 0, Mux(wanted > longest, longest, wanted))
         m.d.comb += [shifts.write.eq(flow.valid), shifts.w_data.eq(amount)]
 
@@ -299,7 +306,8 @@ class LayerNorm(wiring.Component):
         with m.If(flow.valid):
             m.d.sync += index.eq(Mux(beat.last, 0, index + 1))
         s = flow.stage(
-            value=[beat.value[i] for i in lane], digits=recode(Cat(sums.count, Const(0, 1))),
+            value=[beat.value[i] for i in lane],
+            digits=recode(m, Cat(sums.count, Const(0, 1)), "length"),
             total=sums.total, amount=shifts.r_data,
             valid_mask=beat.valid_mask, last=beat.last, index=index)
 
@@ -310,21 +318,26 @@ class LayerNorm(wiring.Component):
         m.d.comb += [gamma.read_enable.eq(flow.valid), gamma.read_address.eq(s.index)]
         width = spec.bits + form.growth + 1
         minus = (0, ~Cat(s.total, s.total[-1]))
-        rows = [compress(m, [*partial_products(s.value[i], s.digits, width, 1), minus], width, 2,
-                         f"centred_{i}") for i in lane]
+        rows = [compress(
+            m, [*partial_products(m, s.value[i], s.digits, width, f"centred_{i}", 1), minus],
+            width, 2, f"centred_{i}") for i in lane]
         s = flow.stage(left=[pair[0] for pair in rows], right=[pair[1] for pair in rows],
                        **carried(s, "index"))
         s = flow.stage(
             centred=[(s.left[i] + s.right[i])[:width] for i in lane],
-            digits=[Cat(*recode(gamma.read_data[i])) for i in lane], **carried(s, "index"))
-        rows = [compress(m, partial_products(s.centred[i], split_digits(s.digits[i]), form.product),
-                         form.product, 2, f"scaled_{i}") for i in lane]
+            digits=[recode(m, gamma.read_data[i], f"gamma_{i}") for i in lane],
+            **carried(s, "index"))
+        width = form.product
+        rows = [compress(
+            m, partial_products(m, s.centred[i], s.digits[i], width, f"scaled_{i}"),
+            width, 2, f"scaled_{i}") for i in lane]
         s = flow.stage(left=[pair[0] for pair in rows], right=[pair[1] for pair in rows],
                        **carried(s, "index"))
         products, s = add(flow, s.left, s.right, **carried(s, "index"))
         m.d.comb += [beta.read_enable.eq(flow.valid), beta.read_address.eq(s.index)]
         wide = [Cat(Const(0, form.window - 1), product).as_signed() for product in products]
-        moved = [shift_bytes(value, s.amount, form.window) for value in wide]
+        moved = [shift_bytes(m, value, s.amount, form.window, f"scaled_{i}")
+                 for i, value in enumerate(wide)]
         s = flow.stage(near=[near for near, _ in moved], far=[far for _, far in moved],
                        amount=s.amount[:3], valid_mask=s.valid_mask, last=s.last)
         return s, gamma, beta
@@ -340,24 +353,28 @@ class LayerNorm(wiring.Component):
             wanted.eq(Mux(base < 0, 0, Mux(base > most, most, base))),
         ]
         wide = [Cat(Const(0, form.offset - 1), beta.read_data[i]).as_signed() for i in lane]
-        moved = [shift_bytes(value, wanted, form.offset) for value in wide]
+        moved = [shift_bytes(m, value, wanted, form.offset, f"offset_{i}")
+                 for i, value in enumerate(wide)]
         lost = [fallen(value, wanted[3:], 8) for value in wide]
         s = flow.stage(
-            scaled=[shift_bits(s.near[i], s.far[i], s.amount, form.window) for i in lane],
-            digits=recode(Cat(roots.r_data, Const(0, 1))),
+            scaled=[shift_bits(m, s.near[i], s.far[i], s.amount, form.window,
+                               f"scaled_{i}").as_signed() for i in lane],
+            digits=recode(m, Cat(roots.r_data, Const(0, 1)), "root"),
             near=[near for near, _ in moved], far=[far for _, far in moved], lost=lost,
             valid_mask=s.valid_mask, last=s.last)
 
         ones = wanted[:3]
-        offsets = [shift_bits(s.near[i], s.far[i], ones, form.offset) for i in lane]
+        offsets = [shift_bits(m, s.near[i], s.far[i], ones, form.offset, f"offset_{i}")
+                   for i in lane]
         sticky = [s.lost[i] | fallen(s.near[i], ones, 1) for i in lane]
         width = form.window + 1
         offsets = [Cat(offset[0] | bit, offset[1:])
                    for offset, bit in zip(offsets, sticky, strict=True)]
         # A half of the result's last bit, to round.
         half, size = 1 << (form.fraction + TERM_FRACTION - 1), form.fraction + width
-        rows = [compress(m, partial_products(s.scaled[i], s.digits, size, half), size, 2,
-                         f"product_{i}") for i in lane]
+        rows = [compress(
+            m, partial_products(m, s.scaled[i], s.digits, size, f"product_{i}", half),
+            size, 2, f"product_{i}") for i in lane]
         s = flow.stage(left=[pair[0] for pair in rows], right=[pair[1] for pair in rows],
                        offset=offsets, valid_mask=s.valid_mask, last=s.last)
 
@@ -373,7 +390,8 @@ class LayerNorm(wiring.Component):
                    for i in lane],
             rest=[s.low[i][:cut].any() for i in lane], valid_mask=s.valid_mask, last=s.last)
         return flow.stage(
-            value=[Mux(s.valid_mask[i], _rounded(s.total[i], s.rest[i], form.bits), 0)
+            value=[Mux(s.valid_mask[i],
+                       _rounded(m, s.total[i], s.rest[i], form.bits, f"result_{i}"), 0)
                    for i in lane], last=s.last)
 
     def _load(self, m, take, loaded, gamma, beta):
@@ -397,11 +415,11 @@ class LayerNorm(wiring.Component):
             ]
 
 
-def _rounded(total, rest, bits):
+def _rounded(m, total, rest, bits, name):
     """A sum that holds a half already, without its fraction: ties to even, saturated."""
     fraction, value = total[:TERM_FRACTION], total[TERM_FRACTION:]
     tie = ~(rest | fraction.any())
-    value = Cat(value[0] & ~tie, value[1:])
     sign = value[-1]
     over = (value[bits - 1:-1] ^ sign.replicate(len(value) - bits)).any()
-    return Mux(over, Cat((~sign).replicate(bits - 1), sign), value[:bits])
+    even = Cat(value[0] & ~tie, value[1:bits])
+    return Mux(over, limit(m, sign, bits, name), even)
