@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hwgen.design import AcceleratorDesign, DesignBatch
 from hwgen.technology.constants import BUFFERS, NOT_PRICED, Technology
+from hwgen.units.registry import RTL_UNITS
 from sim.energy import constant_of
 from sim.workload import Workload
 
@@ -23,8 +24,13 @@ Details = dict[str, Floats]
 QUANTITIES = {"latency": "latency_cycles", "energy": "energy_pj", "area": "area_um2"}
 """What `Report.breakdown` takes apart, and the totals' names."""
 
-PROVEN_KINDS = ("product", "softmax")
-"""Kinds of operation all of whose units have RTL."""
+UNITS_OF_KIND = {
+    "product": ("pre_sparsity", "mac_lane", "dynatran", "post_sparsity"),
+    "softmax": ("softmax", "dynatran", "post_sparsity"),
+    "add_norm": ("residual_add", "layer_norm", "dynatran", "post_sparsity"),
+    "tanh": ("softmax", "residual_add", "dynatran", "post_sparsity"),
+}
+"""Units that do the work of an operation, by its kind."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,10 @@ class Report:
     @property
     def proven(self) -> dict[str, bool]:
         """Whether an operation's cycles come from units that are proven equal to their RTL."""
-        return {task.label: task.operation.kind in PROVEN_KINDS for task in self.workload.tasks}
+        return {
+            task.label: set(UNITS_OF_KIND[task.operation.kind]) <= set(RTL_UNITS)
+            for task in self.workload.tasks
+        }
 
     @property
     def not_priced(self) -> tuple[str, ...]:

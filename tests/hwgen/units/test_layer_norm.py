@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from hwgen.units.layer_norm import cost
+from hwgen.program import Job
+from hwgen.units.layer_norm import cost, jobs
 from hwgen.units.layer_norm.golden import _epsilon_term, _root, _variance, golden
 from hwgen.units.layer_norm.spec import LayerNormSpec
 from hwgen.units.layer_norm.table import Format, epsilon_mantissa, reciprocal_root
@@ -307,8 +308,41 @@ def test_rows_that_are_too_long_are_refused():
 
 def test_cycles():
     got = [cost.cycles(LayerNormSpec(p, 8, 4096, 1e-12), 768) for p in (1, 2, 4, 8, 16, 32)]
-    assert got == [1581, 814, 431, 240, 145, 98]
+    assert got == [1566, 798, 414, 222, 126, 78]
     spec = LayerNormSpec(8, 8, 4096, 1e-12)
-    assert [cost.cycles(spec, n) for n in (1, 8, 9, 17)] == [50, 50, 52, 54]
+    assert [cost.cycles(spec, n) for n in (1, 8, 9, 17)] == [32, 32, 34, 36]
+    assert cost.cycles_back_to_back(spec, 17, 5) == 36 + 4 * 3
+    assert cost.cycles_of_rows(spec, [17] * 5) == 36 + 4 * 3
+    # A short row waits for the long one before it, a long one for nothing but itself.
+    assert cost.cycles_of_rows(spec, [64, 1]) == cost.cycles(spec, 64) + 1
+    assert cost.cycles_of_rows(spec, [1, 64]) == cost.cycles(spec, 64) + 1
+    assert [cost.load_cycles(spec, n) for n in (1, 8, 9)] == [1, 1, 2]
     many = SimpleNamespace(parallel=np.asarray([1, 32]))
-    assert cost.cycles(many, np.asarray([[768], [1]])).tolist() == [[1581, 98], [47, 52]]
+    assert cost.cycles(many, np.asarray([[768], [1]])).tolist() == [[1566, 78], [32, 32]]
+    assert cost.latency(many).tolist() == [31, 31]
+
+
+def test_jobs_are_plain_data():
+    spec = LayerNormSpec(4, 8, 30, 1e-5)
+    for seed in range(20):
+        job = jobs.random_job(spec, RNG(seed))
+        again = Job.from_json(job.to_json())
+        assert jobs.stimulus(spec, again) == jobs.stimulus(spec, job)
+        assert jobs.expected(spec, again) == jobs.expected(spec, job)
+        assert jobs.signals(spec, again) == {
+            f"{key}_exponent": job.exponents[key] for key in ("i", "gamma", "beta", "o")}
+        assert job.cycles == jobs.predicted_cycles(spec, again)
+
+
+def test_a_job_beat_by_beat():
+    spec = LayerNormSpec(2, 8, 3, 1e-12)
+    exponents = {"i": 0, "gamma": -6, "beta": -5, "o": -5}
+    job = jobs.make_job(spec, [[5, 9, 7]], [[1, 1, 0]], [64, 64, 1], [1, -2, 3], exponents, "three")
+    assert job.cycles == 2 + cost.cycles(spec, 3)
+    assert jobs.stimulus(spec, job) == {
+        "i": [{"value": [5, 9], "valid_mask": 3, "last": 0},
+              {"value": [7, 5], "valid_mask": 0, "last": 1}],
+        "weights": [{"gamma": [64, 64], "beta": [1, -2], "last": 0},
+                    {"gamma": [1, 0], "beta": [3, 0], "last": 1}]}
+    assert jobs.expected(spec, job) == {"o": [
+        {"value": [-31, 30], "last": 0}, {"value": [0, 0], "last": 1}]}
