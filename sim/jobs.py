@@ -11,9 +11,11 @@ from hwgen.design import AcceleratorDesign
 from hwgen.fixed_point import round_shift, saturate
 from hwgen.program import Job
 from hwgen.units.dynatran import cost as dynatran
+from hwgen.units.layer_norm import jobs as layer_norm
 from hwgen.units.mac_lane import cost as mac_lane
 from hwgen.units.post_sparsity import cost as post_sparsity
 from hwgen.units.pre_sparsity import cost as pre_sparsity
+from hwgen.units.residual_add.golden import golden as residual_add
 from hwgen.units.softmax import cost as softmax
 from model.recording import RecordedProduct, Recording
 from sim.masks import RecordedMasks
@@ -70,7 +72,11 @@ def unit_jobs(design: AcceleratorDesign, workload: Workload, recording: Recordin
         closing=True,
     ):
         jobs += _after_lane(job, masks)
-    return jobs + _softmax([plan for plan in plans if plan.task.operation.kind == "softmax"], masks)
+    rows = {
+        kind: [plan for plan in plans if plan.task.operation.kind == kind]
+        for kind in ("softmax", "add_norm")
+    }
+    return jobs + _softmax(rows["softmax"], masks) + _layer_norm(rows["add_norm"], masks)
 
 
 def _choose(
@@ -253,6 +259,47 @@ def _softmax(plans: list[Plan], masks: RecordedMasks) -> list[Job]:
                 {"i": int(recorded.exponents["rows"])},
                 {"rows": [len(row)]},
                 cycles,
+            )
+        )
+    return jobs
+
+
+def _layer_norm(plans: list[Plan], masks: RecordedMasks) -> list[Job]:
+    """One row of the first, a middle and the last layer norm, as the residual adder gives it."""
+    jobs = []
+    for name, plan in (
+        ("first", plans[0]),
+        ("interior", plans[len(plans) // 2]),
+        ("edge", plans[-1]),
+    ):
+        recorded = masks.rows(plan.task.operation)
+        residual, gamma, beta = recorded.residual, recorded.gamma, recorded.beta
+        assert residual is not None and gamma is not None and beta is not None
+        last = len(recorded.rows) - 1
+        at = {"first": 0, "interior": last // 2, "edge": last}[name]
+        exponents = recorded.exponents
+        row = residual_add(
+            recorded.rows[at],
+            exponents["rows"],
+            residual[at],
+            exponents["residual"],
+            exponents["sum"],
+            plan.design.residual_add,
+        )
+        jobs.append(
+            layer_norm.make_job(
+                plan.design.layer_norm,
+                [row],
+                [np.ones(len(row))],
+                gamma,
+                beta,
+                {
+                    "i": exponents["sum"],
+                    "gamma": exponents["gamma"],
+                    "beta": exponents["beta"],
+                    "o": exponents["output"],
+                },
+                f"{name}: {plan.task.label}",
             )
         )
     return jobs

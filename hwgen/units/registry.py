@@ -13,6 +13,7 @@ RTL_UNITS = (
     "pre_sparsity",
     "post_sparsity",
     "softmax",
+    "layer_norm",
     "residual_add",
     "stochastic_rounding",
     "fifo",

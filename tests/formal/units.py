@@ -12,6 +12,7 @@ LEAST = {
     "pre_sparsity": {"macs": 2, "bits": 4, "window": 4, "fifo_depth": 5},
     "post_sparsity": {"bits": 4, "word": 2, "mask_word": 3},
     "softmax": {"parallel": 2, "bits": 4, "max_row": 4},
+    "layer_norm": {"parallel": 2, "bits": 4, "max_row": 4, "epsilon": 1e-12},
     "residual_add": {"parallel": 2, "bits": 4},
     "stochastic_rounding": {"accumulator_bits": 9, "bits": 4, "noise_bits": 8},
     "fifo": {"bits": 2, "depth": 4},

@@ -45,7 +45,7 @@ def jobs(made: AcceleratorDesign) -> list[Job]:
 
 def test_three_jobs_of_each_unit() -> None:
     found = Counter(job.unit for job in jobs(design()))
-    units = ("pre_sparsity", "mac_lane", "dynatran", "post_sparsity", "softmax")
+    units = ("pre_sparsity", "mac_lane", "dynatran", "post_sparsity", "softmax", "layer_norm")
     assert found == dict.fromkeys(units, 3)
     names = [job.name for job in jobs(design()) if job.unit == "mac_lane"]
     assert [name.split(":")[0] for name in names] == ["first", "interior", "edge"]

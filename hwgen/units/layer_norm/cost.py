@@ -1,38 +1,62 @@
-"""Cycles of the layer-norm module: modelled, not proven in RTL."""
+"""Cycles of the layer-norm module."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from hwgen.units.stages import MEMORY, MULTIPLY, beats, tree_levels
+from hwgen.units.stages import MEMORY, beats
 
-WIDE_MULTIPLY = MULTIPLY + 1
-"""Stages where one operand is wider than 32 bits."""
+MULTIPLY_ADD = 3
+"""Compression of partial products and what is added to them, two stages of addition."""
 
-SUMS = 1 + MULTIPLY + 1
-"""Input register, square, running sum (the adder tree comes on top)."""
+SUMS = 5
+"""Mask, products of the elements' halves, sums of a beat (two stages), running sums."""
 
-VARIANCE = WIDE_MULTIPLY + 1 + 3 + 4
-"""n·Σx² and (Σx)², their difference; normalise; align with ε, add, normalise."""
+LENGTH = 3
+"""Those of SUMS after which the running number of elements is there."""
 
-RECIPROCAL_ROOT = 1 + MULTIPLY + 1 + MULTIPLY + 1
-"""Table, product, sum, product, sum: a piecewise quadratic polynomial."""
+VARIANCE = 5
+"""Σx² from its parts (two stages), n·Σx² − (Σx)² (compression, two stages of addition)."""
 
-NORMALISE = MULTIPLY + 1 + WIDE_MULTIPLY + WIDE_MULTIPLY + 2 + 1 + 1
-"""n·x, minus Σx, times γ, times the root, shift, plus β, round and saturate."""
+EPSILON = 8
+"""ε·n², beside the variance: normalise n, n² (two stages), recode it, times ε (three stages),
+normalise."""
+
+TOTAL = 4
+"""Leading digit, normalise, align, add."""
+
+RECIPROCAL_ROOT = 1 + 1 + MULTIPLY_ADD + MULTIPLY_ADD
+"""Argument, a piecewise quadratic polynomial: table, product and sum, product and sum."""
+
+SCALE = 7
+"""Stages of pass 2 that need no root yet: register, n·x − Σx (two stages), times γ (three), shift
+by bytes."""
+
+NORMALISE = SCALE + 5
+"""Pass 2: shift by bits, times the root, plus β (three stages), round and saturate."""
+
+START = SUMS + VARIANCE + TOTAL + RECIPROCAL_ROOT - SCALE
+"""Cycles from a row's last beat until pass 2 is told of it, in time to meet the root."""
 
 
 def latency(spec: Any) -> Any:
-    """Cycles of a row beyond its two passes; `spec` may hold arrays."""
-    return (
-        SUMS + tree_levels(spec.parallel) + VARIANCE + RECIPROCAL_ROOT + MEMORY + NORMALISE + MEMORY
-    )
+    """Cycles of a row beyond its two passes; `spec` may hold arrays.
+
+    Both passes end in queues, whose entry can be read `MEMORY` cycles after the write.
+    """
+    return START + MEMORY + NORMALISE + MEMORY + 0 * spec.parallel
+
+
+def load_cycles(spec: Any, n: Any) -> Any:
+    """Cycles in which γ and β of rows of up to `n` elements are loaded, before the first row."""
+    return beats(n, spec.parallel)
 
 
 def cycles(spec: Any, n: Any) -> Any:
     """Cycles of one row of `n` elements from reset: 2·(⌈n/parallel⌉ − 1) + 1 + latency.
 
-    One pass forms the sums while it stores the row, one normalises it.
+    One pass forms the sums while it stores the row, one normalises it. γ and β are there.
 
     Parameters
     ----------
@@ -40,3 +64,22 @@ def cycles(spec: Any, n: Any) -> Any:
     n : elements of the row, number or array
     """
     return 2 * (beats(n, spec.parallel) - 1) + 1 + latency(spec)
+
+
+def cycles_back_to_back(spec: Any, n: Any, rows: Any) -> Any:
+    """Cycles of `rows` equal rows without a gap: each further row takes its ⌈n/parallel⌉ beats."""
+    return cycles(spec, n) + (rows - 1) * beats(n, spec.parallel)
+
+
+def cycles_of_rows(spec: Any, lengths: Iterable[int]) -> int:
+    """Cycles of rows of `lengths` elements without a gap, from reset.
+
+    The second pass starts on a row once the first has finished it, and takes a beat a cycle. The
+    times below leave out the fixed delay between the passes, which `latency` holds.
+    """
+    first = second = 0
+    for n in lengths:
+        row = beats(n, spec.parallel)
+        first += row
+        second = max(second, first - 1) + row
+    return int(second + latency(spec))

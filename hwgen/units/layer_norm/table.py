@@ -1,24 +1,74 @@
-"""Widths, constants and the table of the layer-norm module."""
+"""Widths, constants and the table that the layer-norm module's golden model and RTL share."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 
+from hwgen.units.layer_norm.spec import LayerNormSpec
 from hwgen.units.quadratic import Quadratic
 
 GUARD = 6
 """Bits that the reciprocal root has after the point beyond the output's."""
 
-MANTISSA = 58
-"""A variance is held as m · 2^e with e even and 2^58 <= m < 2^60."""
+ROOT_GUARD = 2
+"""Further bits after the point of the root's polynomial, rounded off its result."""
 
-TERM_FRACTION = 8
+VARIANCE_GUARD = 2
+"""Bits that the variance's mantissa has after the point beyond the root's."""
+
+TERM_FRACTION = 4
 """Bits after the point, in ulps of the output, of the scaled row and of β as they are added."""
 
 HEADROOM = 2
-"""Both saturate at 2^(bits + 2) ulps, eight times the output's range, before they are added."""
+"""β saturates at 2^(bits + 2) ulps, eight times the output's range, before it is added; the scaled
+row at twice that before it is multiplied by the root, which is between a half and 1."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """Derived widths of a layer-norm module.
+
+    Parameters
+    ----------
+    bits : width of input and output
+    growth : ⌈log2 max_row⌉, bits by which a sum outgrows its terms
+    fraction : bits after the point of the reciprocal root
+    mantissa : bits after the point of the variance's mantissa, which is at least 1 and below 4
+    """
+
+    bits: int
+    growth: int
+    fraction: int
+    mantissa: int
+
+    @classmethod
+    def of(cls, spec: LayerNormSpec) -> Format:
+        """Widths of a spec."""
+        fraction = fraction_bits(spec.bits)
+        return cls(spec.bits, (spec.max_row - 1).bit_length(), fraction, fraction + VARIANCE_GUARD)
+
+    @property
+    def variance(self) -> int:
+        """Width of n·Σx² − (Σx)², which is below n²·4^(bits − 1); even."""
+        return 2 * (self.bits - 1 + self.growth)
+
+    @property
+    def product(self) -> int:
+        """Width of (n·x − Σx)·γ, signed."""
+        return 2 * self.bits + self.growth
+
+    @property
+    def window(self) -> int:
+        """Width of the scaled row before it is multiplied by the root, signed."""
+        return self.bits + HEADROOM + 2 + TERM_FRACTION
+
+    @property
+    def offset(self) -> int:
+        """Width of β as it is added, signed."""
+        return self.bits + HEADROOM + 1 + TERM_FRACTION
 
 
 def fraction_bits(bits: int) -> int:
@@ -30,28 +80,25 @@ def fraction_bits(bits: int) -> int:
 def reciprocal_root(fraction: int) -> Quadratic:
     """1/√m for m in [1, 4), as a function of f in [0, 1): m is 1 + 2f below a half, else 4f.
 
-    Each octave has an equal number of segments; the parabolas' error is 0.015·8^−segment_bits.
+    Arguments have `fraction` + 1 bits, values `fraction` + ROOT_GUARD bits after the point. Each
+    octave has an equal number of segments; the parabolas' error is 0.015·8^−segment_bits.
     """
 
     def value(f: Decimal) -> Decimal:
         return 1 / (1 + 2 * f if 2 * f < 1 else 4 * f).sqrt()
 
-    return Quadratic.interpolate(
-        value, -(-(fraction - 6) // 3) + 1, fraction + 1, fraction
-    )
+    precise = fraction + ROOT_GUARD
+    return Quadratic.interpolate(value, -(-(precise - 6) // 3) + 1, fraction + 1, precise)
 
 
-def epsilon_term(epsilon: float, n: int, i_exponent: int) -> tuple[int, int]:
-    """ε · n² · 2^(−2·i_exponent) as mantissa and even exponent, cut off to 60 bits.
+def epsilon_mantissa(epsilon: float, mantissa: int) -> tuple[int, int]:
+    """ε as m · 4^e with `mantissa` bits after the point of m, which is at least 1 and below 4.
 
-    This is ε beside n·Σx² − (Σx)². It depends on the row's length and exponent only, so it is part
-    of a job's description, not of the datapath.
+    Returns
+    -------
+    (m · 2^mantissa, cut off; e)
     """
-    exact = Fraction(epsilon) * n * n / Fraction(4) ** i_exponent
-    exponent = exact.numerator.bit_length() - exact.denominator.bit_length() - MANTISSA
-    exponent -= exponent % 2
-    while int(exact / Fraction(2) ** exponent) >= 4 << MANTISSA:
-        exponent += 2
-    while int(exact / Fraction(2) ** exponent) < 1 << MANTISSA:
-        exponent -= 2
-    return int(exact / Fraction(2) ** exponent), exponent
+    exact, power = Fraction(epsilon), 0
+    while exact < 1:
+        exact, power = 4 * exact, power - 1
+    return int(exact * 2**mantissa), power

@@ -18,8 +18,8 @@ def test_a_name_leads_to_spec_jobs_and_component(unit):
 
 
 def test_what_is_unknown_is_refused():
-    with pytest.raises(ValueError, match="must be one of mac_lane, .* not 'layer_norm'"):
-        component_of("layer_norm")
+    with pytest.raises(ValueError, match="must be one of mac_lane, .* not 'layer_norms'"):
+        component_of("layer_norms")
     with pytest.raises(ValueError, match="dynatran: .*'depth'"):
         spec_of("dynatran", {"parallel": 4, "bits": 8, "depth": 1})
     with pytest.raises(ValueError, match="bits must be a whole number from 4 to 24, not 3"):
