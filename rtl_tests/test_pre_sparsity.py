@@ -12,8 +12,8 @@ pytestmark = pytest.mark.rtl
 
 
 @pytest.mark.parametrize("spec", [
-    PreSparsitySpec(1, 8, 1, 1), PreSparsitySpec(1, 20, 4, 8), PreSparsitySpec(2, 8, 8, 9),
-    PreSparsitySpec(4, 6, 4, 23), PreSparsitySpec(4, 8, 16, 19), PreSparsitySpec(16, 4, 16, 32),
+    PreSparsitySpec(1, 8, 1, 1), PreSparsitySpec(1, 20, 4, 8), PreSparsitySpec(2, 8, 8, 10),
+    PreSparsitySpec(4, 6, 4, 24), PreSparsitySpec(4, 8, 16, 4), PreSparsitySpec(4, 8, 16, 8), PreSparsitySpec(16, 4, 16, 32),PreSparsitySpec(16, 4, 64, 32),
 ], ids=str)
 def test_unit(spec: PreSparsitySpec, simulator: str) -> None:
     rng = np.random.default_rng(7)

@@ -23,7 +23,7 @@ from hwgen.units.pre_sparsity.maximum import expected_maximum, mean
 __all__ = ["LATENCY", "cycles", "cycles_back_to_back", "cycles_distribution", "distributions",
            "expected_maximum", "latency", "mean", "periods"]
 
-LATENCY = 7
+LATENCY = 5
 """Five register slices before the FIFO, the FIFO, and the register slice at the output."""
 
 

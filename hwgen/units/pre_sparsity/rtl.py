@@ -1,61 +1,33 @@
 """Effectual pairs of two zero-free operands, up to `macs` a cycle."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.compaction import (
-    close_gaps,
-    elements,
-    open_front,
-    popcount,
-    rotate,
-    zeros_before,
-)
-from hwgen.lib.pipeline import Pipeline, RegisterSlice
+from hwgen.lib.compaction import at_least, close_gaps, counts_before, switches
+from hwgen.lib.pipeline import Pipeline
 from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 
 SIDES = ("left", "right")
 
+GROUP = 8
+
 
 class PreSparsity(wiring.Component):
-    """Gathers the pairs of a dot product of which neither element is zero.
-
-    Both inputs bring an aligned window of `window` positions a beat, zero-free with its zero_mask,
-    and transfer together; `last` marks the last window of a dot product and is the same on both.
-
-    1. Both zero_masks are counted.
-    2. Each operand's value is kept if the other has one at its position: the other's zero_mask,
-       compacted by the operand's own, says which, and no value need be decompressed.
-    3. The gaps between kept values are counted.
-    4. The first half of the levels of the network closes them.
-    5. The other half does, and the window moves to the next free place in a row of the FIFO.
-    6. The FIFO: rows of `macs` pairs, `fifo_depth` pairs in all, each dot product from a new row.
-    7. The output.
-
-    Each cycle, the FIFO first issues and then accepts. It issues `macs` pairs when it holds as
-    many, or what is left when it holds the end of the dot product; unused places are zero. It
-    accepts a window when it fits, and no end of another dot product is left. A dot product is its
-    pairs, `macs` a beat; the last of these beats is `last`, unless the last window had no pairs and
-    those before it fill whole beats: these may have left before the end came, and never wait for
-    it, so that an empty last beat follows. Beats depend on the operands alone, never on stalls.
-
-    A dot product takes `cost.periods` cycles; the latency beyond their sum is `cost.latency`.
-
-    Parameters
-    ----------
-    spec : pairs a beat, width of a value, positions of a window, pairs in the FIFO
-    """
-
-    def __init__(self, spec: PreSparsitySpec):
+    def __init__(self, spec: PreSparsitySpec, group: int = GROUP):
         self.spec = spec
-        window = data.StructLayout({
-            "value": data.ArrayLayout(signed(spec.bits), spec.window),
-            "zero_mask": unsigned(spec.window), "last": 1})
+        self.group = min(group, spec.macs)
+        mask = stream.Signature(data.StructLayout({
+            "zero_mask": unsigned(spec.window), "last": 1}))
+        window = stream.Signature(data.StructLayout({
+            "value": data.ArrayLayout(signed(spec.bits), spec.window)}))
         pairs = data.ArrayLayout(signed(spec.bits), spec.macs)
         super().__init__({
-            "i_left": In(stream.Signature(window)),
-            "i_right": In(stream.Signature(window)),
+            "i_left_mask": In(mask), "i_right_mask": In(mask),
+            "i_left": In(window), "i_right": In(window),
             "o": Out(stream.Signature(data.StructLayout({
                 "left": pairs, "right": pairs, "last": 1}))),
         })
@@ -63,161 +35,179 @@ class PreSparsity(wiring.Component):
     def elaborate(self, platform):
         """Return the module."""
         m = Module()
-        self._fifo(m, self._gather(m, self._join(m)))
+        kept = self._kept(m, self._join(m))
+        self._fifo(m, *self._place(m, kept))
         return m
 
     def _join(self, m):
-        """Make one stream of the two inputs."""
+        """Make one stream of the two zero_masks."""
+        spec = self.spec
         joined = stream.Signature(0).create(path=["joined"])
+        left, right = self.i_left_mask, self.i_right_mask
         m.d.comb += [
-            joined.valid.eq(self.i_left.valid & self.i_right.valid),
-            self.i_left.ready.eq(joined.ready & self.i_right.valid),
-            self.i_right.ready.eq(joined.ready & self.i_left.valid),
+            joined.valid.eq(left.valid & right.valid),
+            left.ready.eq(joined.ready & right.valid),
+            right.ready.eq(joined.ready & left.valid),
         ]
         return joined
 
-    def _gather(self, m, joined):
-        """Compact windows in five stages; return the stream of those that wait for the FIFO."""
+    def _kept(self, m, joined):
+        """Which of each operand's values have a partner."""
         spec = self.spec
-        inputs = {"left": self.i_left.p, "right": self.i_right.p}
-        levels = range((spec.window - 1).bit_length())
-        half = len(levels) // 2
-        pipe = Pipeline(m, joined, group=3)
-        s = pipe.stage(last=self.i_left.p.last & self.i_right.p.last, **_of_sides(
-            lambda side: {
-                "value": inputs[side].value.as_value(), "mask": inputs[side].zero_mask,
-                "zeros": Cat(zeros_before(m, inputs[side].zero_mask, f"{side}_zeros"))}))
-        masks = {"left": s.left_mask, "right": s.right_mask}
-        s = pipe.stage(
-            last=s.last, pairs=popcount(m, s.left_mask & s.right_mask, "pairs"), **_of_sides(
-                lambda side: {
-                    "value": getattr(s, f"{side}_value"),
-                    "keep": self._kept(m, masks[side], masks["right" if side == "left" else "left"],
-                                       getattr(s, f"{side}_zeros"), f"{side}_keep")}))
-        s = pipe.stage(last=s.last, pairs=s.pairs, **_of_sides(lambda side: {
-            "value": getattr(s, f"{side}_value"), "valid": getattr(s, f"{side}_keep"),
-            "gaps": Cat(zeros_before(m, getattr(s, f"{side}_keep"), f"{side}_gaps"))}))
-        s = pipe.stage(last=s.last, pairs=s.pairs, **self._closed(m, s, levels[:half]))
-        closed = self._closed(m, s, levels[half:])
-        return self._align(m, pipe, s, closed)
+        pipe = Pipeline(m, joined, name="masks")
+        own = {"left": self.i_left_mask.p.zero_mask, "right": self.i_right_mask.p.zero_mask}
+        controls = {}
+        for side in SIDES:
+            counts = counts_before(m, list(own[side]), f"{side}_nonzeros")
+            controls[side] = Cat(switches(counts, spec.window))
+        s = pipe.stage(both=own["left"] & own["right"], last=self.i_left_mask.p.last, **controls)
+        kept = stream.Signature(data.StructLayout({
+            "left": spec.window, "right": spec.window, "last": 1})).create(path=["kept"])
+        fields = {side: Cat(close_gaps(m, list(s.both), list(getattr(s, side)), spec.window,
+                                       f"{side}_kept")) for side in SIDES}
+        pipe.finish(kept, last=s.last, **fields)
+        return kept
 
-    def _kept(self, m, own, other, zeros, name):
-        """Which of an operand's values have a partner."""
-        levels = range((self.spec.window - 1).bit_length())
-        bits, _, _ = close_gaps(m, list(other), list(own), self._cut(zeros), levels, name)
-        # Behind the last value they may be anything: it would come after all that is used.
-        return Cat(bits)
-
-    def _closed(self, m, s, levels):
-        """Both operands after some levels of the network."""
-        def side(name):
-            value, valid, gaps = close_gaps(
-                m, elements(getattr(s, f"{name}_value"), self.spec.bits),
-                list(getattr(s, f"{name}_valid")), self._cut(getattr(s, f"{name}_gaps")), levels,
-                name)
-            return {"value": Cat(value), "valid": Cat(valid), "gaps": Cat(gaps)}
-        return _of_sides(side)
-
-    def _cut(self, shifts):
-        """One shift a position."""
-        width = len(shifts) // self.spec.window
-        return [shifts[k * width:(k + 1) * width] for k in range(self.spec.window)]
-
-    def _align(self, m, pipe, s, closed):
-        """Move the window's pairs to where the row that is being filled goes on."""
-        spec = self.spec
-        slots = spec.window + spec.macs - 1
-        start = Signal((spec.macs - 1).bit_length())
-        end = Signal(range(slots + 1))
-        m.d.comb += end.eq(start + s.pairs)
-        with m.If(pipe.advance):
-            m.d.sync += start.eq(Mux(s.last, 0, end))
-        bare = (s.pairs == 0) & (start == 0)
-        pending = stream.Signature(data.StructLayout({
-            "left": unsigned(slots * spec.bits), "right": unsigned(slots * spec.bits),
-            "start": start.shape(), "end": end.shape(), "pairs": s.pairs.shape(),
-            "last": 1, "bare": 1})).create(path=["pending"])
-        aligned = {side: open_front(m, closed[f"{side}_value"], spec.bits, start, slots,
-                                    f"{side}_aligned")
-                   for side in SIDES}
-        pipe.finish(pending, left=aligned["left"], right=aligned["right"], start=start, end=end,
-                    pairs=s.pairs, last=s.last, bare=bare)
-        return pending
-
-    def _fifo(self, m, pending):
-        """Store windows in rows of `macs` pairs, and issue a row a cycle."""
-        spec = self.spec
-        m.submodules.o_slice = o_slice = RegisterSlice(self.o.payload.shape())
-        wiring.connect(m, o_slice.o, wiring.flipped(self.o))
-        o = o_slice.i
-        held, end_in, bare = Signal(range(spec.fifo_depth + 1)), Signal(), Signal()
-        left_over = Signal.like(held)
-        issue, closes, accept = Signal(), Signal(), Signal()
+    def _place(self, m, kept):
+        """Where each kept value goes: controls of the networks and of the FIFO."""
+        spec, size = self.spec, self.spec.macs
+        columns = (size - 1).bit_length()
+        done = Signal()
+        counted, placed = Signal(), Signal()
+        count_enable, place_enable = Signal(), Signal()
         m.d.comb += [
-            o.valid.eq((held >= spec.macs) | end_in),
-            issue.eq(o.valid & o.ready),
-            o.p.last.eq(end_in & Mux(bare, held == 0, held <= spec.macs)),
-            closes.eq(issue & o.p.last),
-            left_over.eq(Mux(closes, 0, Mux(issue, held - spec.macs, held))),
-            pending.ready.eq((~end_in | closes)
-                             & (left_over + pending.p.pairs <= spec.fifo_depth)),
-            accept.eq(pending.valid & pending.ready),
+            place_enable.eq(~placed | done),
+            count_enable.eq(~counted | place_enable),
+            kept.ready.eq(count_enable),
         ]
-        m.d.sync += [
-            held.eq(left_over + Mux(accept, pending.p.pairs, 0)),
-            end_in.eq(Mux(accept, pending.p.last, end_in & ~closes)),
-        ]
-        with m.If(accept):
-            m.d.sync += bare.eq(pending.p.bare)
-        head = self._rows(m, pending, accept, issue & (held != 0))
-        for k in range(spec.macs):
-            used = held > k
-            m.d.comb += [
-                o.p.left[k].eq(Mux(used, head[2 * k], 0)),
-                o.p.right[k].eq(Mux(used, head[2 * k + 1], 0)),
-            ]
+        with m.If(count_enable):
+            m.d.sync += counted.eq(kept.valid)
+        with m.If(place_enable):
+            m.d.sync += placed.eq(counted)
 
-    def _rows(self, m, pending, accept, drop):
-        """Write an accepted window; return the first row, of left and right values in turn."""
+        def register(enable, value, name):
+            value = Value.cast(value)
+            held = Signal(len(value), name=name, reset_less=True)
+            with m.If(enable):
+                m.d.sync += held.eq(value)
+            return held
+
+        last = register(count_enable, kept.p.last, "counted_last")
+        start = Signal(columns)
+        controls = {}
+        for side in SIDES:
+            found = counts_before(m, list(kept.p[side]), f"{side}_pairs")
+            # The network of a group needs all of its counts, and modulo the group's size only.
+            found = [register(count_enable, count if number % self.group == 0
+                              else count[:(self.group - 1).bit_length()],
+                              f"{side}_pairs_{number}") for number, count in enumerate(found)]
+            slot = []
+            for number, count in enumerate(found):
+                one = Signal(range(size + spec.window), name=f"{side}_slot_{number}")
+                m.d.comb += one.eq(start + count)
+                slot.append(one)
+            controls[side] = register(place_enable, Cat(switches(slot, self.group)),
+                                      f"{side}_switches")
+            borders = slot[::self.group]
+            controls[f"{side}_columns"] = [
+                register(place_enable, Cat(at_least(size, b[:columns])), f"{side}_columns_{n}")
+                for n, b in enumerate(borders)]
+            controls[f"{side}_rows"] = [
+                register(place_enable, b[columns:], f"{side}_rows_{n}")
+                for n, b in enumerate(borders)]
+            end = slot[-1]
+        pairs = found[-1]
+        ends_row = end[:columns] != 0
+        with m.If(counted & place_enable):
+            m.d.sync += start.eq(Mux(last, 0, end))
+        full = register(place_enable, end[columns:], "full")
+        window = {
+            "full": full,
+            "rest": register(place_enable, ends_row, "rest"),
+            "tail": register(place_enable, last & (ends_row | ((pairs == 0) & (start == 0))),
+                             "tail"),
+            "last": register(place_enable, last, "placed_last"),
+        }
+        return controls, window, placed, done
+
+    def _fifo(self, m, controls, window, placed, done):
         spec = self.spec
-        count = -(-spec.fifo_depth // spec.macs)
-        width = 2 * spec.bits * spec.macs
-        rows = [Signal(width, name=f"row_{number}", reset_less=True) for number in range(count)]
-        tail, first = Signal(range(count)), Signal(range(count))
-        slots = spec.window + spec.macs - 1
-        left, right = elements(pending.p.left, spec.bits), elements(pending.p.right, spec.bits)
-        written = Signal(slots)
-        m.d.comb += written.eq(Cat((pending.p.start <= k) & (pending.p.end > k)
-                                   for k in range(slots)))
-        values = Signal(count * width)
-        m.d.comb += values.eq(Cat(Cat(left[k], right[k]) for k in range(slots)))
-        values = rotate(m, values, width, tail, "rotated")
-        enables = Signal(count * spec.macs)
-        m.d.comb += enables.eq(Cat(written, Const(0, len(enables) - slots)))
-        enables = rotate(m, enables, spec.macs, tail, "rotated_enables")
-        for row, incoming, enable in zip(rows, elements(values, width),
-                                         elements(enables, spec.macs), strict=True):
-            for k in range(spec.macs):
-                with m.If(accept & enable[k]):
-                    m.d.sync += row[2 * spec.bits * k:2 * spec.bits * (k + 1)].eq(
-                        incoming[2 * spec.bits * k:2 * spec.bits * (k + 1)])
-        # The next dot product begins with a new row.
-        full = pending.p.end // spec.macs
-        begun = pending.p.end % spec.macs != 0
-        with m.If(accept):
-            m.d.sync += tail.eq(_modulo(tail + full + (pending.p.last & begun), count))
-        with m.If(drop):
-            m.d.sync += first.eq(_modulo(first + 1, count))
-        head = Signal(width)
-        m.d.comb += head.eq(Array(rows)[first])
-        return elements(head, spec.bits)
+        count = spec.fifo_depth // spec.macs
+        most = -(-(spec.window + spec.macs - 1) // spec.macs)
+        rows, partial, end_in = Signal(range(count + 2)), Signal(), Signal()
+        taken = Signal(range(most + 1))
+        issue, closes, take, finish = Signal(), Signal(), Signal(), Signal()
+        left_over = Signal.like(rows)
+        m.d.comb += [
+            self.o.valid.eq(rows != 0),
+            self.o.p.last.eq(end_in & (rows == 1)),
+            issue.eq(self.o.valid & self.o.ready),
+            closes.eq(issue & self.o.p.last),
+            left_over.eq(rows - issue),
+            take.eq(placed & (~end_in | closes)),
+            finish.eq(take & (window["full"] + window["rest"] + left_over <= count + taken)),
+            done.eq(finish & self.i_left.valid & self.i_right.valid),
+            self.i_left.ready.eq(finish & self.i_right.valid),
+            self.i_right.ready.eq(finish & self.i_left.valid),
+        ]
+        valid = Signal()
+        m.d.comb += valid.eq(take & self.i_left.valid & self.i_right.valid)
+        m.d.sync += rows.eq(left_over)
+        with m.If(closes):
+            m.d.sync += end_in.eq(0)
+        with m.If(done):
+            m.d.sync += [rows.eq(left_over + window["full"] - taken + window["tail"]),
+                         partial.eq(window["rest"] & ~window["last"]), taken.eq(0),
+                         end_in.eq(window["last"])]
+        with m.Elif(valid):
+            m.d.sync += [rows.eq(count), partial.eq(0), taken.eq(taken + count - left_over)]
+        # Row of the window that goes to each row of the FIFO.
+        wanted = []
+        for row in range(count):
+            one = Signal(most, name=f"wanted_{row}")
+            m.d.comb += one.eq(Cat(valid & (taken + row == number + left_over)
+                                   & (left_over <= row) for number in range(most)))
+            wanted.append(one)
+        occupied = Signal(count + 1)
+        m.d.comb += occupied.eq(Cat((rows > row) | ((rows == row) & partial)
+                                    for row in range(count)))
+        stay = [occupied[row] & ~issue for row in range(count)]
+        move = [occupied[row + 1] & issue for row in range(count)]
+        for side in SIDES:
+            values = [Value.cast(getattr(self, f"i_{side}").p.value[k])
+                      for k in range(spec.window)]
+            groups = close_gaps(m, values, list(controls[side]), self.group, f"{side}_grouped")
+            store = [[Signal(spec.bits, name=f"{side}_{row}_{k}", reset_less=True)
+                      for k in range(spec.macs)] for row in range(count)]
+            for row in range(count):
+                chosen = self._chosen(m, wanted[row], controls[f"{side}_columns"],
+                                      controls[f"{side}_rows"], f"{side}_{row}")
+                for k in range(spec.macs):
+                    terms = [store[row][k] & stay[row].replicate(spec.bits)]
+                    if row + 1 < count:
+                        terms.append(store[row + 1][k] & move[row].replicate(spec.bits))
+                    for g, choice in enumerate(chosen):
+                        terms.append(groups[g * self.group + k % self.group]
+                                     & choice[k].replicate(spec.bits))
+                    m.d.sync += store[row][k].eq(reduce(or_, terms))
+            m.d.comb += [getattr(self.o.p, side)[k].eq(store[0][k]) for k in range(spec.macs)]
 
-
-def _of_sides(fields):
-    """Merge the fields of both operands, with the operand's name before each."""
-    return {f"{side}_{name}": value for side in SIDES for name, value in fields(side).items()}
-
-
-def _modulo(total, count):
-    """Reduce what is below twice `count`."""
-    return Mux(total >= count, total - count, total)
+    def _chosen(self, m, wanted, columns, rows, name):
+        """For each group of positions, which columns of a row of the FIFO it fills."""
+        reached = []
+        for number, (column, row) in enumerate(zip(columns, rows, strict=True)):
+            before, here = Signal(name=f"{name}_{number}_before"), Signal(name=f"{name}_{number}_here")
+            m.d.comb += [
+                here.eq(reduce(or_, (wanted[r] & (row == r) for r in range(len(wanted))))),
+                before.eq(reduce(or_, (wanted[r] & (row < r) for r in range(len(wanted))))),
+            ]
+            one = Signal(self.spec.macs, name=f"{name}_{number}_reached")
+            m.d.comb += one.eq(before.replicate(self.spec.macs)
+                               | (column & here.replicate(self.spec.macs)))
+            reached.append(one)
+        result = []
+        for number, (one, following) in enumerate(zip(reached, reached[1:])):
+            choice = Signal(self.spec.macs, name=f"{name}_{number}_choice")
+            m.d.comb += choice.eq(one & ~following)
+            result.append(choice)
+        return result

@@ -36,4 +36,4 @@ class PreSparsitySpec:
         check_power_of_two("window", self.window, 256)
         if self.window < self.macs:
             raise ValueError(f"window must be at least macs = {self.macs}, not {self.window}")
-        check_range("fifo_depth", self.fifo_depth, self.window + self.macs - 1, 1024)
+        check_range("fifo_depth", self.fifo_depth, self.macs, 1024)
