@@ -7,13 +7,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.compaction import at_least, close_gaps, counts_before, switches
+from hwgen.lib.compaction import at_least, borders, close_gaps, counts_before, switches
 from hwgen.lib.pipeline import Pipeline
 from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 
 SIDES = ("left", "right")
 
-GROUP = 8
+GROUP = 16
 
 
 class PreSparsity(wiring.Component):
@@ -54,19 +54,36 @@ class PreSparsity(wiring.Component):
     def _kept(self, m, joined):
         """Which of each operand's values have a partner."""
         spec = self.spec
-        pipe = Pipeline(m, joined, name="masks")
         own = {"left": self.i_left_mask.p.zero_mask, "right": self.i_right_mask.p.zero_mask}
-        controls = {}
+        counted, kept_valid, count_enable = Signal(), Signal(), Signal()
+        kept_ready = Signal()
+        m.d.comb += [count_enable.eq(~kept_valid | kept_ready),
+                     joined.ready.eq(~counted | count_enable)]
+        with m.If(joined.ready):
+            m.d.sync += counted.eq(joined.valid)
+        with m.If(count_enable):
+            m.d.sync += kept_valid.eq(counted)
+        both = self._register(m, joined.ready, own["left"] & own["right"], "both")
+        last = self._register(m, joined.ready, self.i_left_mask.p.last, "masks_last")
+        fields = {}
         for side in SIDES:
             counts = counts_before(m, list(own[side]), f"{side}_nonzeros")
-            controls[side] = Cat(switches(counts, spec.window))
-        s = pipe.stage(both=own["left"] & own["right"], last=self.i_left_mask.p.last, **controls)
-        kept = stream.Signature(data.StructLayout({
-            "left": spec.window, "right": spec.window, "last": 1})).create(path=["kept"])
-        fields = {side: Cat(close_gaps(m, list(s.both), list(getattr(s, side)), spec.window,
-                                       f"{side}_kept")) for side in SIDES}
-        pipe.finish(kept, last=s.last, **fields)
-        return kept
+            found = [self._register(m, joined.ready, b, f"{side}_border_{k}")
+                     for k, b in enumerate(borders(counts, spec.window))]
+            swaps = Signal(len(switches(found)), name=f"{side}_swaps")
+            m.d.comb += swaps.eq(switches(found))
+            fields[side] = self._register(m, count_enable, Cat(close_gaps(m, list(both), list(swaps), list(~swaps), spec.window,
+                                       f"{side}_kept")), f"{side}_kept")
+        last = self._register(m, count_enable, last, "kept_last")
+        from types import SimpleNamespace
+        return SimpleNamespace(valid=kept_valid, ready=kept_ready, p=SimpleNamespace(last=last, **fields))
+
+    def _register(self, m, enable, value, name):
+        value = Value.cast(value)
+        held = Signal(len(value), name=name, reset_less=True)
+        with m.If(enable):
+            m.d.sync += held.eq(value)
+        return held
 
     def _place(self, m, kept):
         """Where each kept value goes: controls of the networks and of the FIFO."""
@@ -96,7 +113,7 @@ class PreSparsity(wiring.Component):
         start = Signal(columns)
         controls = {}
         for side in SIDES:
-            found = counts_before(m, list(kept.p[side]), f"{side}_pairs")
+            found = counts_before(m, list(getattr(kept.p, side)), f"{side}_pairs")
             # The network of a group needs all of its counts, and modulo the group's size only.
             found = [register(count_enable, count if number % self.group == 0
                               else count[:(self.group - 1).bit_length()],
@@ -106,15 +123,19 @@ class PreSparsity(wiring.Component):
                 one = Signal(range(size + spec.window), name=f"{side}_slot_{number}")
                 m.d.comb += one.eq(start + count)
                 slot.append(one)
-            controls[side] = register(place_enable, Cat(switches(slot, self.group)),
-                                      f"{side}_switches")
-            borders = slot[::self.group]
-            controls[f"{side}_columns"] = [
-                register(place_enable, Cat(at_least(size, b[:columns])), f"{side}_columns_{n}")
-                for n, b in enumerate(borders)]
+            swaps = Signal(len(switches(borders(slot, self.group))), name=f"{side}_place")
+            m.d.comb += swaps.eq(switches(borders(slot, self.group)))
+            # Both polarities are registers: a switch is then an AND-OR-invert, not a multiplexer.
+            controls[side] = (register(place_enable, swaps, f"{side}_swaps_"),
+                              register(place_enable, ~swaps, f"{side}_keeps_"))
+            edge = slot[::self.group]
+            columns_ = [
+                register(place_enable, b[:columns], f"{side}_columns_{n}")
+                for n, b in enumerate(edge)]
+            controls[f"{side}_columns"] = [Cat(at_least(size, c)) for c in columns_]
             controls[f"{side}_rows"] = [
                 register(place_enable, b[columns:], f"{side}_rows_{n}")
-                for n, b in enumerate(borders)]
+                for n, b in enumerate(edge)]
             end = slot[-1]
         pairs = found[-1]
         ends_row = end[:columns] != 0
@@ -176,7 +197,7 @@ class PreSparsity(wiring.Component):
         for side in SIDES:
             values = [Value.cast(getattr(self, f"i_{side}").p.value[k])
                       for k in range(spec.window)]
-            groups = close_gaps(m, values, list(controls[side]), self.group, f"{side}_grouped")
+            groups = close_gaps(m, values, *map(list, controls[side]), self.group, f"{side}_grouped")
             store = [[Signal(spec.bits, name=f"{side}_{row}_{k}", reset_less=True)
                       for k in range(spec.macs)] for row in range(count)]
             for row in range(count):
