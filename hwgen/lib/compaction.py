@@ -1,35 +1,77 @@
-"""Networks that count and close gaps in a vector, of logarithmic depth."""
+"""Networks that count, and that bring marked elements together, of logarithmic depth."""
 
 from amaranth.hdl import Cat, Const, Signal, Value
 
 BLOCK = 8
-"""Bits that are counted together before blocks are: it sets how deep and how large the adders are."""
+"""Bits counted together before blocks are: of little effect on the area, some on the depth."""
 
 
-def counts_before(m, bits, name):
-    """Count the ones before each bit, and among all: len(bits) + 1 values.
+class PrefixCounts:
+    """Ones before each bit of a vector, as those before its block and those before it in the block.
 
-    Blocks of up to `BLOCK` bits are counted by themselves, then blocks by a parallel prefix, and
-    one adder a bit joins the two: fewer adders than a prefix over the whole.
+    The two are added where a count is used, so that a register may lie between.
+
+    Parameters
+    ----------
+    bases : ones before each block, and among all: one value more than blocks
+    local : for each block, the ones in it before each of its bits
     """
-    size = min(BLOCK, len(bits))
-    local = [_prefix(m, bits[block:block + size], f"{name}_{block}")
-             for block in range(0, len(bits), size)]
-    bases = [Const(0, 1), *_prefix(m, [one[-1] for one in local], f"{name}_blocks")]
-    counts = [Const(0, 1)]
-    for number, one in enumerate(local):
-        for k, count in enumerate(one):
-            if number == 0 or k == size - 1:
-                counts.append(bases[number + 1] if k == size - 1 else count)
-                continue
-            total = Signal((number * size + k + 1).bit_length(), name=f"{name}_{number}_{k}")
-            m.d.comb += total.eq(bases[number] + count)
-            counts.append(total)
-    return counts
+
+    def __init__(self, bases, local):
+        self.bases, self.local = bases, local
+        self.block = len(local[0])
+        self.length = self.block * len(local)
+
+    @classmethod
+    def of(cls, m, bits, name):
+        """Count `bits`, a list of a power of two of them, in about three and log2 blocks adders."""
+        blocks = [bits[start:start + BLOCK] for start in range(0, len(bits), BLOCK)]
+        sums = [_prefix_sums(m, block, f"{name}_{k}") for k, block in enumerate(blocks)]
+        zero = Const(0, 1)
+        bases = _prefix_sums(m, [block[-1] for block in sums], f"{name}_blocks")
+        return cls([zero, *bases], [[zero, *block[:-1]] for block in sums])
+
+    def before(self, k):
+        """Ones before bit k, or among all."""
+        block, rest = divmod(k, self.block)
+        return self.bases[block] + self.local[block][rest] if rest else self.bases[block]
+
+    def plus(self, m, offset, name):
+        """Counts that begin at `offset`."""
+        bases = []
+        for k, base in enumerate(self.bases):
+            total = Signal((base + offset).shape(), name=f"{name}_{k}")
+            m.d.comb += total.eq(base + offset)
+            bases.append(total)
+        return PrefixCounts(bases, self.local)
+
+    def packed(self, whole):
+        """Pack what `switches` needs and the whole counts before multiples of `whole`."""
+        return Cat(value[:width] for value, width in self._needed(whole))
+
+    def unpacked(self, vector, whole):
+        """Take what `packed` made apart; counts whose upper bits it left out are without them."""
+        values, start = [], 0
+        for _, width in self._needed(whole):
+            values.append(vector[start:start + width])
+            start += width
+        values = iter(values)
+        local = [[Const(0, 1), *(next(values) for _ in block[1:])] for block in self.local]
+        return PrefixCounts([Const(0, 1), *values], local)
+
+    def _needed(self, whole):
+        """Each part that is not constant, and how many of its bits are needed."""
+        parts = [(block * self.block + k, value) for block, values in enumerate(self.local)
+                 for k, value in enumerate(values) if k]
+        parts += [(block * self.block, value) for block, value in enumerate(self.bases) if block]
+        for k, value in parts:
+            # The border of a switch of size 2·s is an odd multiple of s, and counts modulo 2·s.
+            modulo = (k & -k).bit_length()
+            yield value, len(value) if k % whole == 0 else min(modulo, len(value))
 
 
-def _prefix(m, terms, name):
-    """Sums of the first terms, up to each: Sklansky's parallel prefix.
+def _prefix_sums(m, terms, name):
+    """Sums of the first one, two, … terms: Sklansky's parallel prefix.
 
     In level s, the upper half of each block of 2^(s+1) adds the sum of the lower half.
     """
@@ -46,38 +88,63 @@ def _prefix(m, terms, name):
 
 
 def at_least(size, bound):
-    """Which of 0 to `size` − 1 are at least `bound`."""
+    """Which of 0 to `size` − 1, a power of two, are at least `bound`."""
     return [Const(1, 1) if len(bound) == 0 else number >= bound for number in range(size)]
 
 
-def borders(slots, size):
-    """Bits of the slots that `switches` needs"""
+def switches(counts, size):
+    """Set the switches of `close_gaps`.
+
+    The marked elements of a block fill places from the count before it to the count after it,
+    modulo the block's size 2·s: those of its lower half up to the border, those of its upper half
+    from there on. Of two places s apart, the lower half therefore fills the one among the s before
+    the border, the upper half the one among the s from it, if they fill them at all.
+
+    Parameters
+    ----------
+    counts : PrefixCounts of the marks; they may begin anywhere
+    size : elements that a network places, a power of two
+
+    Returns
+    -------
+    A bit a switch, for each network, ordered by level, block and place.
+    """
     found = []
     for level in range((size - 1).bit_length()):
         half = 1 << level
-        found += [slots[k][:level + 1] for k in range(half, len(slots) - 1, 2 * half)]
-    return found
+        for middle in range(half, counts.length, 2 * half):
+            border = counts.before(middle)[:level + 1]
+            found += [reached ^ border[level] for reached in at_least(half, border[:level])]
+    return Cat(found)
 
 
-def switches(found):
-    controls = []
-    for border in found:
-        controls += [reach ^ border[-1] for reach in at_least(1 << (len(border) - 1), border[:-1])]
-    return Cat(controls)
+def close_gaps(m, values, swap, keep, size, name):
+    """Bring the marked elements of each `size` to neighbouring places, cyclically and in order.
 
+    The n-th marked element of all comes to place n modulo `size` of its network, n from where the
+    counts begin. A network has log2 `size` levels of switches of two; what is not marked comes to
+    the places that are left.
 
-def close_gaps(m, values, swaps, keeps, size, name):
-    controls = iter(zip(swaps, keeps, strict=True))
+    Parameters
+    ----------
+    m : module that the networks are added to
+    values : list of a multiple of `size` elements
+    swap, keep : settings of the switches and their complements. Where both come from registers, a
+        switch is two AND-OR-invert gates, which are smaller than two multiplexers
+    size : elements that a network places, a power of two
+    name : prefix of signals
+    """
+    settings = iter(zip(swap, keep, strict=True))
     for level in range((size - 1).bit_length()):
         half = 1 << level
         moved = list(values)
         for block in range(0, len(values), 2 * half):
             for low in range(block, block + half):
-                swap, keep = next(controls)
+                swapped, kept = next(settings)
                 for k, other in ((low, low + half), (low + half, low)):
                     width = len(values[k])
                     moved[k] = Signal(width, name=f"{name}_{level}_{k}")
-                    m.d.comb += moved[k].eq((values[other] & swap.replicate(width))
-                                            | (values[k] & keep.replicate(width)))
+                    m.d.comb += moved[k].eq((values[other] & swapped.replicate(width))
+                                            | (values[k] & kept.replicate(width)))
         values = moved
     return values
