@@ -2,72 +2,70 @@
 
 from amaranth.hdl import Cat, Const, Signal, Value
 
-BLOCK = 8
-"""Bits counted together before blocks are: of little effect on the area, some on the depth."""
+BLOCK = 16
+"""Bits counted together in a first step; what a second step adds to them is short for any vector of
+this project."""
 
 
 class PrefixCounts:
-    """Ones before each bit of a vector, as those before its block and those before it in the block.
-
-    The two are added where a count is used, so that a register may lie between.
+    """Ones before each bit of a vector, counted in two steps between which a register may lie.
 
     Parameters
     ----------
-    bases : ones before each block, and among all: one value more than blocks
+    totals : ones in each block of up to `BLOCK` bits
     local : for each block, the ones in it before each of its bits
     """
 
-    def __init__(self, bases, local):
-        self.bases, self.local = bases, local
-        self.block = len(local[0])
-        self.length = self.block * len(local)
+    def __init__(self, totals, local):
+        self._totals, self._local = totals, local
+        self._block = len(local[0])
 
     @classmethod
     def of(cls, m, bits, name):
-        """Count `bits`, a list of a power of two of them, in about three and log2 blocks adders."""
+        """Take the first step for `bits`, a list of a power of two of them."""
         blocks = [bits[start:start + BLOCK] for start in range(0, len(bits), BLOCK)]
         sums = [_prefix_sums(m, block, f"{name}_{k}") for k, block in enumerate(blocks)]
-        zero = Const(0, 1)
-        bases = _prefix_sums(m, [block[-1] for block in sums], f"{name}_blocks")
-        return cls([zero, *bases], [[zero, *block[:-1]] for block in sums])
+        return cls([block[-1] for block in sums], [[Const(0, 1), *block[:-1]] for block in sums])
 
-    def before(self, k):
-        """Ones before bit k, or among all."""
-        block, rest = divmod(k, self.block)
-        return self.bases[block] + self.local[block][rest] if rest else self.bases[block]
+    def packed(self, size):
+        """Pack what the second step needs for `switches` of this size."""
+        return Cat(value[:width] for value, width in self._needed(size))
 
-    def plus(self, m, offset, name):
-        """Counts that begin at `offset`."""
-        bases = []
-        for k, base in enumerate(self.bases):
-            total = Signal((base + offset).shape(), name=f"{name}_{k}")
-            m.d.comb += total.eq(base + offset)
-            bases.append(total)
-        return PrefixCounts(bases, self.local)
-
-    def packed(self, whole):
-        """Pack what `switches` needs and the whole counts before multiples of `whole`."""
-        return Cat(value[:width] for value, width in self._needed(whole))
-
-    def unpacked(self, vector, whole):
-        """Take what `packed` made apart; counts whose upper bits it left out are without them."""
+    def unpacked(self, vector, size):
+        """Take apart what `packed` made."""
         values, start = [], 0
-        for _, width in self._needed(whole):
+        for _, width in self._needed(size):
             values.append(vector[start:start + width])
             start += width
-        values = iter(values)
-        local = [[Const(0, 1), *(next(values) for _ in block[1:])] for block in self.local]
-        return PrefixCounts([Const(0, 1), *values], local)
+        blocks = len(self._totals)
+        rest = iter(values[blocks:])
+        local = [[Const(0, 1), *(next(rest) for _ in block[1:])] for block in self._local]
+        return PrefixCounts(values[:blocks], local)
 
-    def _needed(self, whole):
-        """Each part that is not constant, and how many of its bits are needed."""
-        parts = [(block * self.block + k, value) for block, values in enumerate(self.local)
-                 for k, value in enumerate(values) if k]
-        parts += [(block * self.block, value) for block, value in enumerate(self.bases) if block]
-        for k, value in parts:
-            # The border of a switch of size 2·s is an odd multiple of s, and counts modulo 2·s.
-            modulo = (k & -k).bit_length()
-            yield value, len(value) if k % whole == 0 else min(modulo, len(value))
+    def added(self, m, start, name):
+        """Take the second step: ones before each bit and among all, counted from `start`.
+
+        After `packed`, counts before what is no multiple of its size are right in the bits that
+        `switches` needs, those before the others in all.
+        """
+        bases = [start, *_prefix_sums(m, [start + self._totals[0], *self._totals[1:]], name)]
+        counts = []
+        for block, (base, local) in enumerate(zip(bases, self._local, strict=False)):
+            for k, count in enumerate(local):
+                total = Signal((base + count).shape(), name=f"{name}_{block}_{k}")
+                m.d.comb += total.eq(base + count)
+                counts.append(total)
+        return [*counts, bases[-1]]
+
+    def _needed(self, size):
+        """The parts that are not constant, totals first, and how many of their bits are needed."""
+        for total in self._totals:
+            yield total, len(total)
+        for block in self._local:
+            for k, value in enumerate(block[1:], 1):
+                # The middle of 2·s elements is an odd multiple of s, and its count modulo 2·s.
+                modulo = (k & -k).bit_length()
+                yield value, len(value) if k % size == 0 else min(modulo, len(value))
 
 
 def _prefix_sums(m, terms, name):
@@ -102,7 +100,7 @@ def switches(counts, size):
 
     Parameters
     ----------
-    counts : PrefixCounts of the marks; they may begin anywhere
+    counts : marked elements before each and among all; they may begin anywhere
     size : elements that a network places, a power of two
 
     Returns
@@ -112,8 +110,8 @@ def switches(counts, size):
     found = []
     for level in range((size - 1).bit_length()):
         half = 1 << level
-        for middle in range(half, counts.length, 2 * half):
-            border = counts.before(middle)[:level + 1]
+        for middle in range(half, len(counts) - 1, 2 * half):
+            border = counts[middle][:level + 1]
             found += [reached ^ border[level] for reached in at_least(half, border[:level])]
     return Cat(found)
 

@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -99,8 +99,9 @@ class PreSparsity(wiring.Component):
         kept = {}
         for side in SIDES:
             counted = counts[side].unpacked(getattr(s, side), spec.window)
+            before = counted.added(m, Const(0, 1), f"{side}_rank")
             swap = Signal(spec.window // 2 * _log2(spec.window), name=f"{side}_mask_swap")
-            m.d.comb += swap.eq(switches(counted, spec.window))
+            m.d.comb += swap.eq(switches(before, spec.window))
             # Behind the last value are the positions without one, which have no pair.
             kept[side] = Cat(close_gaps(m, list(s.both), list(swap), list(~swap), spec.window,
                                         f"{side}_kept"))
@@ -117,20 +118,20 @@ class PreSparsity(wiring.Component):
         fields = {}
         for side in SIDES:
             counted = counts[side].unpacked(getattr(s, side), self.group)
-            slots = counted.plus(m, start, f"{side}_slots")
+            slots = counted.added(m, start, f"{side}_slots")
             swap = Signal(spec.window // 2 * _log2(self.group), name=f"{side}_swap")
             m.d.comb += swap.eq(switches(slots, self.group))
             # Both polarities are registers, which lets a switch be AND-OR-invert gates.
             fields |= {f"{side}_swap": swap, f"{side}_keep": ~swap}
             for number in range(1, spec.window // self.group):
-                fields[f"{side}_border_{number}"] = slots.before(number * self.group)
-        pairs, end = counted.before(spec.window), Signal(range(spec.window + spec.macs))
-        m.d.comb += end.eq(slots.before(spec.window))
+                fields[f"{side}_border_{number}"] = slots[number * self.group]
+        end = Signal(range(spec.window + spec.macs))
+        m.d.comb += end.eq(slots[spec.window])
         with m.If(pipe.advance):
             m.d.sync += start.eq(Mux(s.last, 0, end))
         rest = end[:columns] != 0
         # The end makes a row of its own of what is left, or an empty one.
-        tail = s.last & (rest | ((pairs == 0) & (start == 0)))
+        tail = s.last & (rest | (slots[spec.window] == 0))
         return pipe.stage(start=start, end=end, rest=rest, tail=tail, last=s.last, **fields)
 
     def _rows(self, m, pipe, window):
