@@ -58,9 +58,9 @@ def default_k_segment(macs_per_lane: Any, tile_y: Any) -> Any:
     return np.maximum(tile_y, 4 * macs_per_lane)
 
 
-def default_fifo_depth(window: Any) -> Any:
+def default_fifo_depth(macs_per_lane: Any) -> Any:
     """Pairs that pre_sparsity's FIFO holds, for one lane or an array of lanes."""
-    return 2 * window
+    return 2 * macs_per_lane
 
 
 class MemoryDesign(Frozen):
@@ -100,7 +100,7 @@ class AcceleratorDesign(Named):
     k_segment : elements of a dot product that a lane takes at once;
         default max(tile_y, 4·macs_per_lane)
     window : positions that pre_sparsity looks at in a cycle; default 4·macs_per_lane
-    fifo_depth : pairs that its FIFO holds; default 2·window
+    fifo_depth : pairs that its FIFO holds; default 2·macs_per_lane
     max_sequence_length : longest row of the softmax modules
     k_max : longest dot product
     axi_bits : width of the main-memory port
@@ -150,8 +150,8 @@ class AcceleratorDesign(Named):
         if type(macs) is int and type(tile_y) is int:
             data.setdefault("window", default_window(macs))
             data.setdefault("k_segment", int(default_k_segment(macs, tile_y)))
-        if type(data.get("window")) is int:
-            data.setdefault("fifo_depth", default_fifo_depth(data["window"]))
+        if type(macs) is int:
+            data.setdefault("fifo_depth", default_fifo_depth(macs))
         memory = data.get("memory")
         if isinstance(memory, Mapping) and memory.get("type") in main_memory_types():
             facts = main_memory_types()[memory["type"]]

@@ -16,8 +16,10 @@ class PreSparsitySpec:
     macs : pairs that leave in a cycle, a power of two from 1 to 64
     bits : width of a value, 4 to 24
     window : positions that are looked at in a cycle, a power of two from `macs` to 256
-    fifo_depth : pairs that the FIFO holds, from `window` + `macs` − 1 to 1024: with fewer, a full
-        window and the `macs` − 1 pairs that cannot leave without it would wait for one another
+    fifo_depth : pairs that the FIFO holds, a multiple of `macs` up to 1024. A window stays until all
+        its pairs are in. With `macs`, a beat cannot be made of the pairs of two windows; with
+        2·`macs`, the rest of a window and all that makes it whole; more lets windows with few pairs
+        pass while those of others wait
 
     Raises
     ------
@@ -37,3 +39,6 @@ class PreSparsitySpec:
         if self.window < self.macs:
             raise ValueError(f"window must be at least macs = {self.macs}, not {self.window}")
         check_range("fifo_depth", self.fifo_depth, self.macs, 1024)
+        if self.fifo_depth % self.macs:
+            raise ValueError(f"fifo_depth must be a multiple of macs = {self.macs}, "
+                             f"not {self.fifo_depth}")
