@@ -72,7 +72,7 @@ class PreSparsity(wiring.Component):
         """Return the module."""
         m = Module()
         pipe = Pipeline(m, self._join(m), group=5, name="masks")
-        window = self._place(m, pipe, self._kept(m, pipe))
+        window = self._place(m, pipe, self.kept(m, pipe))
         wanted, stay, move = self._rows(m, pipe, window)
         for side in SIDES:
             self._store(m, side, window, wanted, stay, move)
@@ -89,8 +89,8 @@ class PreSparsity(wiring.Component):
         ]
         return joined
 
-    def _kept(self, m, pipe):
-        """Which of each operand's values have a partner."""
+    def kept(self, m, pipe):
+        """Which of each operand's values have a partner: a stage of a bit a value, and `last`."""
         spec = self.spec
         own = {side: getattr(self, f"i_{side}_mask").p.zero_mask for side in SIDES}
         counts = {side: PrefixCounts.of(m, list(own[side]), f"{side}_nonzeros") for side in SIDES}

@@ -16,10 +16,10 @@ class PreSparsitySpec:
     macs : pairs that leave in a cycle, a power of two from 1 to 64
     bits : width of a value, 4 to 24
     window : positions that are looked at in a cycle, a power of two from `macs` to 256
-    fifo_depth : pairs that the FIFO holds, a multiple of `macs` up to 1024. A window stays until all
-        its pairs are in. With `macs`, a beat cannot be made of the pairs of two windows; with
-        2·`macs`, the rest of a window and all that makes it whole; more lets windows with few pairs
-        pass while those of others wait
+    fifo_depth : pairs that the FIFO holds, a multiple of `macs` up to 1024. A window stays until
+        all its pairs are in: with `macs`, what is left of it after whole beats takes a cycle of its
+        own; with 2·`macs` it goes in with the last of them; with more, the pairs of a full window
+        leave while windows with few are looked at
 
     Raises
     ------
