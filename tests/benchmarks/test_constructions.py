@@ -56,4 +56,4 @@ def test_decompressor_inverts_compression(window: int, simulator: str) -> None:
     module = unit_module(Decompressor(spec), "decompressor")
     results = run_cases(module, [case], simulator, (None, 1))
     assert [result.mismatches for result in results] == [[], []]
-    assert results[0].cycles == 40 + 2
+    assert results[0].cycles == 40 + 3
