@@ -28,7 +28,7 @@ from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 POINTS = Path(__file__).with_suffix(".csv")
 FIELDS = ("component", "window", "fifo_depth", "area_um2", "critical_path_ns")
 DENSITIES = ((1.0, 1.0), (1.0, 0.5), (1.0, 0.25), (0.5, 0.5), (0.5, 0.25), (0.25, 0.25))
-LENGTHS = (128, 256, 768)
+LENGTHS = (128, 768)
 COMPARED = (0.5, 0.5)
 CLOCK_PS = 1429
 CONSTRUCTIONS = {
@@ -106,11 +106,14 @@ def read(path: Path) -> tuple[Areas, dict[tuple[str, int, int], float]]:
     return areas, delays
 
 
+def shared_area(areas: Areas, spec: PreSparsitySpec, lanes: int, kind: str) -> float:
+    """A lane's share of the decompressors of its two operands (µm²)."""
+    return 2 * areas["decompressor", spec.window, 0] / lanes if kind == "dense_gather" else 0.0
+
+
 def sparsity_area(areas: Areas, spec: PreSparsitySpec, lanes: int, kind: str) -> float:
     """Area of what zero-skipping adds to a lane (µm²)."""
-    gather = areas[kind, spec.window, spec.fifo_depth]
-    if kind == "dense_gather":
-        gather += 2 * areas["decompressor", spec.window, 0] / lanes
+    gather = areas[kind, spec.window, spec.fifo_depth] + shared_area(areas, spec, lanes, kind)
     return gather + areas["dynatran", 0, 0] + areas["post_sparsity", 0, 0]
 
 
@@ -158,7 +161,7 @@ def constructions(design: AcceleratorDesign, areas: Areas,
                 delay = max(delay, delays["decompressor", spec.window, 0])
             ratios = [f"{Product(length, COMPARED).speed_up(spec) * lane / (lane + added):.2f}"
                       for length in lengths]
-            shared = added - own - areas["dynatran", 0, 0] - areas["post_sparsity", 0, 0]
+            shared = shared_area(areas, spec, design.lanes_per_pe, kind)
             rows.append((words, f"{spec.window // spec.macs}×M", f"{spec.fifo_depth}",
                          f"{own:,.0f}", f"{shared:,.0f}", f"{delay:.2f}", *ratios))
     print(f"Densities {COMPARED[0]} × {COMPARED[1]}; a decompressor for each operand is shared by "
