@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from constructions.decompressor import Decompressor, DenseGather
 
-from hwgen.design import AcceleratorDesign
+from hwgen.design import AcceleratorDesign, default_fifo_depth
 from hwgen.units.pre_sparsity.cost import cycles_distribution, mean
 from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 
@@ -125,24 +125,25 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 def windows(design: AcceleratorDesign, areas: Areas, lane: float) -> None:
     lengths = (design.k_segment, *LENGTHS)
-    head = ("densities", "window", "lane with sparsity, µm²",
-            *(f"{what}, K = {length}" for length in lengths
-              for what in ("speed-up", "products/s/mm²", "ratio")))
+    head = ("densities", "window", *(
+        f"{what}, K = {length}" for length in lengths
+        for what in ("speed-up", "lane with sparsity, µm²", "products/s/mm²", "ratio")))
+    macs = design.macs_per_lane
     rows = []
     for densities in DENSITIES:
-        for spec in specs(design):
-            if spec.fifo_depth != 2 * spec.macs:
-                continue
-            area = lane + sparsity_area(areas, spec, design.lanes_per_pe, "pre_sparsity")
+        for window in (macs, 2 * macs, 4 * macs):
             cells = []
             for length in lengths:
+                depth = int(default_fifo_depth(macs, window, length))
+                spec = PreSparsitySpec(macs, design.bits, window, depth)
+                area = lane + sparsity_area(areas, spec, design.lanes_per_pe, "pre_sparsity")
                 gain = Product(length, densities).speed_up(spec)
-                effectual = densities[0] * densities[1] * spec.macs * design.clock_mhz * 1e6
-                cells += [f"{gain:.2f}", f"{effectual * gain / area * 1e6:.3g}",
+                effectual = densities[0] * densities[1] * macs * design.clock_mhz * 1e6
+                cells += [f"{gain:.2f}", f"{area:,.0f}", f"{effectual * gain / area * 1e6:.3g}",
                           f"{gain * lane / area:.2f}"]
-            rows.append((f"{densities[0]} × {densities[1]}", f"{spec.window // spec.macs}×M",
-                         f"{area:,.0f}", *cells))
-    print(f"FIFO of 2×M pairs, M = {design.macs_per_lane}; dense lane {lane:,.0f} µm².\n")
+            rows.append((f"{densities[0]} × {densities[1]}", f"{window // macs}×M", *cells))
+    print(f"M = {macs}; FIFO of M pairs where K is at most the window, else of 2×M; "
+          f"dense lane {lane:,.0f} µm².\n")
     table(head, rows)
 
 

@@ -33,7 +33,8 @@ def test_unit(spec: PreSparsitySpec, simulator: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", [PreSparsitySpec(16, 20, 64, 32), PreSparsitySpec(8, 16, 32, 80)],
+@pytest.mark.parametrize("spec", [PreSparsitySpec(16, 20, 64, 16), PreSparsitySpec(16, 20, 64, 32),
+                                  PreSparsitySpec(8, 16, 32, 80)],
                          ids=str)
 def test_default_windows(spec: PreSparsitySpec, simulator: str) -> None:
     rng = np.random.default_rng(8)
