@@ -63,9 +63,12 @@ def default_k_segment(macs_per_lane: Any, tile_y: Any) -> Any:
     return np.maximum(tile_y, 4 * macs_per_lane)
 
 
-def default_fifo_depth(window: Any) -> Any:
-    """Pairs that pre_sparsity's FIFO holds, for one lane or an array of lanes."""
-    return 2 * window
+def default_fifo_depth(macs_per_lane: Any, window: Any, k_segment: Any) -> Any:
+    """Pairs that pre_sparsity's FIFO holds, for one lane or an array of lanes.
+
+    Dot products of one window gain nothing from more than a beat, longer ones from a second.
+    """
+    return np.where(np.asarray(k_segment) <= window, macs_per_lane, 2 * np.asarray(macs_per_lane))
 
 
 class MemoryDesign(Frozen):
@@ -105,7 +108,8 @@ class AcceleratorDesign(Named):
     k_segment : elements of a dot product that a lane takes at once;
         default max(tile_y, 4·macs_per_lane)
     window : positions that pre_sparsity looks at in a cycle; default 4·macs_per_lane
-    fifo_depth : pairs that its FIFO holds; default 2·window
+    fifo_depth : pairs that its FIFO holds;
+        default macs_per_lane where k_segment is at most window, else 2·macs_per_lane
     max_sequence_length : longest row of the softmax modules
     k_max : longest dot product
     axi_bits : width of the main-memory port
@@ -155,8 +159,9 @@ class AcceleratorDesign(Named):
         if type(macs) is int and type(tile_y) is int:
             data.setdefault("window", default_window(macs))
             data.setdefault("k_segment", int(default_k_segment(macs, tile_y)))
-        if type(data.get("window")) is int:
-            data.setdefault("fifo_depth", default_fifo_depth(data["window"]))
+        known = macs, data.get("window"), data.get("k_segment")
+        if all(type(value) is int for value in known):
+            data.setdefault("fifo_depth", int(default_fifo_depth(*known)))
         memory = data.get("memory")
         if isinstance(memory, Mapping) and memory.get("type") in main_memory_types():
             facts = main_memory_types()[memory["type"]]

@@ -97,7 +97,9 @@ class DesignSpace(Named):
                 columns[name] = np.repeat(first.fields[name], count)
         columns["window"] = default_window(columns["macs_per_lane"])
         columns["k_segment"] = default_k_segment(columns["macs_per_lane"], columns["tile_y"])
-        columns["fifo_depth"] = default_fifo_depth(columns["window"])
+        columns["fifo_depth"] = default_fifo_depth(
+            columns["macs_per_lane"], columns["window"], columns["k_segment"]
+        )
         return DesignBatch.from_columns(columns)
 
     def sample(self, count: int, rng: np.random.Generator) -> DesignBatch:

@@ -19,6 +19,7 @@ from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 pytestmark = pytest.mark.rtl
 
 SHIFT = 4
+WINDOWS = ("i_left_mask", "i_left", "i_right_mask", "i_right")
 CONSTANTS = {"shift": SHIFT, "activate": 0, "i_exponent": 0, "o_exponent": 0}
 
 
@@ -29,13 +30,13 @@ class Lane(wiring.Component):
         self.gather, self.macs = PreSparsity(gather_spec), MacLane(mac_spec)
         ends, members = self.gather.signature.members, self.macs.signature.members
         ports = {name: members[name] for name in ("o", *CONSTANTS)}
-        super().__init__({"i_left": ends["i_left"], "i_right": ends["i_right"], **ports})
+        super().__init__({name: ends[name] for name in WINDOWS} | ports)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.gather, m.submodules.macs = self.gather, self.macs
-        wiring.connect(m, wiring.flipped(self.i_left), self.gather.i_left)
-        wiring.connect(m, wiring.flipped(self.i_right), self.gather.i_right)
+        for name in WINDOWS:
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(self.gather, name))
         wiring.connect(m, self.macs.o, wiring.flipped(self.o))
         pairs, beat = self.gather.o, self.macs.i
         m.d.comb += [beat.valid.eq(pairs.valid), pairs.ready.eq(beat.ready)]

@@ -145,6 +145,13 @@ class Pipeline:
         wiring.connect(m, end.o, wiring.flipped(o))
         self.latency += 1
 
+    def hold(self, done):
+        """End the pipeline without a slice: the last stage keeps its beat until `done`.
+
+        `done` then enables the whole of the last group, combinationally, and may depend on `valid`.
+        """
+        self._m.d.comb += self._enable.eq(~self._valid | done)
+
     def _open(self, source):
         """Begin a group that takes its beats from `source`."""
         self._stages = 0

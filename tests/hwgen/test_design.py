@@ -34,14 +34,14 @@ def changed(**values: Any) -> dict[str, Any]:
 
 def test_edge_derives_its_units(edge: AcceleratorDesign) -> None:
     assert (edge.bits, edge.accumulator_bits, edge.lanes) == (20, 52, 1024)
-    assert (edge.k_segment, edge.window, edge.fifo_depth) == (64, 64, 128)
+    assert (edge.k_segment, edge.window, edge.fifo_depth) == (64, 64, 16)
     assert edge.memory_bits_per_cycle == Fraction(2048, 7)
     assert edge.buffer_bits_per_cycle == Fraction(29600, 7)
     assert edge.memory.latency_cycles == 36  # 51 ns at 700 MHz
     assert (edge.mac_lane.macs, edge.mac_lane.accumulator_bits) == (16, 52)
     assert (edge.softmax.parallel, edge.softmax.max_row) == (16, 512)
     assert (edge.post_sparsity.word, edge.post_sparsity.mask_word) == (16, 16)
-    assert (edge.pre_sparsity.window, edge.pre_sparsity.fifo_depth) == (64, 128)
+    assert (edge.pre_sparsity.window, edge.pre_sparsity.fifo_depth) == (64, 16)
     assert (edge.dynatran.parallel, edge.layer_norm.parallel, edge.residual_add.parallel) == (
         16,
     ) * 3
@@ -79,7 +79,7 @@ def test_main_memories_are_those_of_the_page(
 
 def test_defaults_follow_the_fields_that_are_given() -> None:
     design = AcceleratorDesign.load(changed(macs_per_lane=1, tile_y=32, clock_mhz=350.0))
-    assert (design.k_segment, design.window, design.fifo_depth) == (32, 4, 8)
+    assert (design.k_segment, design.window, design.fifo_depth) == (32, 4, 2)
     assert design.memory.latency_cycles == 18
     assert design.memory_bits_per_cycle == Fraction(4096, 7)
     assert AcceleratorDesign.load(changed(k_max=4097)).accumulator_bits == 53

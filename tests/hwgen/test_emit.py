@@ -202,6 +202,7 @@ OTHER_VALUES = {
     "nonlinearity": lambda value: "relu" if value == "gelu" else "gelu",
     "macs": lambda value: 2 * value,
     "window": lambda value: value // 2,
+    "fifo_depth": lambda value: 2 * value,
     "parallel": lambda value: 2 * value,
 }
 

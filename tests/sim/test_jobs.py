@@ -30,7 +30,7 @@ def design(**changes: object) -> AcceleratorDesign:
             "macs_per_lane": 4,
             "k_segment": 32,
             "window": 16,
-            "fifo_depth": 40,
+            "fifo_depth": 48,
             **changes,
         }
     )

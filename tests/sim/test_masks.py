@@ -40,7 +40,7 @@ def design(order: str = "ikbj") -> AcceleratorDesign:
             "macs_per_lane": 2,
             "k_segment": 16,
             "window": 8,
-            "fifo_depth": 9,
+            "fifo_depth": 4,
             "loop_order": order,
         }
     )

@@ -1,13 +1,14 @@
 """Cycles of a pre-sparsity module: exact for given operands, in distribution for densities.
 
 The module's state is c, the pairs in its FIFO. Each cycle it first issues `macs` pairs where c is
-at least `macs`, or what is left where the dot product's end is in the FIFO; then it accepts the
-pending window of p effectual pairs where they fit and no other dot product's end is in the way.
-Before the end is in, a window therefore takes 1 + max(0, ⌈(c₁ + p − fifo_depth) / macs⌉) cycles,
-where c₁ is c less what is issued in the first of them; then ⌈c / macs⌉ cycles empty the FIFO, in
-the last of which the next dot product's first window is accepted. One more cycle, for an empty
-last beat, is needed where the last window has no pairs and those before it fill whole beats: which
-beats a dot product makes then depends on its operands alone, never on stalls.
+at least `macs`, or what is left where the dot product's end is in the FIFO; then it takes as many
+of the window's p effectual pairs as fit, where no other dot product's end is in the way. Before the
+end is in, a window therefore takes 1 + max(0, ⌈(c₁ + p − fifo_depth) / macs⌉) cycles, where c₁ is c
+less what is issued in the first of them: each later one moves `macs` pairs through the full FIFO.
+Then ⌈c / macs⌉ cycles empty the FIFO, in the last of which the next dot product's first window is
+begun. One more cycle, for an empty last beat, is needed where the last window has no pairs and
+those before it fill whole beats: which beats a dot product makes then depends on its operands
+alone, never on stalls.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from hwgen.units.pre_sparsity.maximum import expected_maximum, mean
 __all__ = ["LATENCY", "cycles", "cycles_back_to_back", "cycles_distribution", "distributions",
            "expected_maximum", "latency", "mean", "periods"]
 
-LATENCY = 7
-"""Five register slices before the FIFO, the FIFO, and the register slice at the output."""
+LATENCY = 5
+"""Four stages of masks, and the FIFO."""
 
 
 def latency(spec: Any) -> int:

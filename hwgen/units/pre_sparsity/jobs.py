@@ -53,8 +53,10 @@ def signals(spec: PreSparsitySpec, job: Job) -> dict[str, int]:
 
 def stimulus(spec: PreSparsitySpec, job: Job) -> Beats:
     """Beats of each input port."""
-    return {"i_left": _windows(spec, job.operands["left"]),
-            "i_right": _windows(spec, job.operands["right"])}
+    ports: Beats = {}
+    for side in ("left", "right"):
+        ports[f"i_{side}_mask"], ports[f"i_{side}"] = _windows(spec, job.operands[side])
+    return ports
 
 
 def expected(spec: PreSparsitySpec, job: Job) -> Beats:
@@ -73,15 +75,16 @@ def predicted_cycles(spec: PreSparsitySpec, job: Job) -> int:
     return int(cost.cycles(spec, counts))
 
 
-def _windows(spec: PreSparsitySpec, operand: np.ndarray) -> list[dict[str, Any]]:
-    """Cut dot products, shape (dots, length), into zero-free windows."""
-    result = []
+def _windows(spec: PreSparsitySpec, operand: np.ndarray
+             ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Cut dot products, shape (dots, length), into zero_masks and zero-free values of windows."""
+    masks, values = [], []
     for row in operand:
         for start in range(0, len(row), spec.window):
             value, zero_mask = compress(row[start:start + spec.window])
             packed = np.full(spec.window, UNUSED)
             packed[:len(value)] = value
             bits = sum(1 << position for position in np.flatnonzero(zero_mask).tolist())
-            last = int(start + spec.window >= len(row))
-            result.append({"value": packed.tolist(), "zero_mask": bits, "last": last})
-    return result
+            masks.append({"zero_mask": bits, "last": int(start + spec.window >= len(row))})
+            values.append({"value": packed.tolist()})
+    return masks, values

@@ -2,17 +2,10 @@
 
 import numpy as np
 import pytest
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.sim import Simulator
 
-from hwgen.lib.compaction import (
-    close_gaps,
-    elements,
-    open_front,
-    popcount,
-    rotate,
-    zeros_before,
-)
+from hwgen.lib.compaction import PrefixCounts, at_least, close_gaps, switches
 
 WIDTH = 5
 
@@ -42,48 +35,52 @@ def masks(size):
     return [*map(int, drawn), 0, (1 << size) - 1]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 8, 32])
-def test_counts(size):
+@pytest.mark.parametrize("size", [1, 2, 8, 16, 64])
+def test_counts_in_two_steps(size):
+    m, bits, start = Module(), Signal(size), Signal(3, init=5)
+    counts = PrefixCounts.of(m, list(bits), "ones").added(m, start, "counts")
+    for mask, found in zip(masks(size), settled(m, bits, masks(size), counts), strict=True):
+        assert found == [5 + (mask & ((1 << k) - 1)).bit_count() for k in range(size + 1)]
+
+
+@pytest.mark.parametrize(("size", "network", "bits"), [
+    (1, 1, 1), (4, 4, 3 + 4), (8, 4, 4 + 4 + 4 + 3), (16, 16, 5 + 26), (64, 16, 4 * (5 + 26)),
+    (64, 64, 4 * (5 + 26))])
+def test_what_is_packed_is_what_switches_need(size, network, bits):
+    m, marks = Module(), Signal(size)
+    counted = PrefixCounts.of(m, list(marks), "ones")
+    packed = Signal(len(counted.packed(network)))
+    assert len(packed) == bits
+    m.d.comb += packed.eq(counted.packed(network))
+    counts = counted.unpacked(packed, network).added(m, Const(0, 1), "counts")
+    for mask, found in zip(masks(size), settled(m, marks, masks(size), counts), strict=True):
+        for k, count in enumerate(found):
+            modulo = 1 << 9 if k % network == 0 else 2 * (k & -k)
+            assert (count - (mask & ((1 << k) - 1)).bit_count()) % modulo == 0
+
+
+@pytest.mark.parametrize("bits", [0, 1, 3])
+def test_what_reaches_a_bound(bits):
+    m, bound = Module(), Signal(bits)
+    for value, found in enumerate(settled(m, bound, range(1 << bits), at_least(1 << bits, bound))):
+        assert found == [k >= value for k in range(1 << bits)]
+
+
+@pytest.mark.parametrize(("size", "network"), [(1, 1), (2, 2), (8, 8), (32, 8), (32, 32), (64, 16)])
+@pytest.mark.parametrize("start", [0, 5])
+def test_marked_elements_come_together(size, network, start):
     m, bits = Module(), Signal(size)
-    ones = popcount(m, bits, "ones")
-    zeros = zeros_before(m, bits, "zeros")
-    assert {len(count) for count in zeros} == {(size - 1).bit_length()}
-    for mask, (one, *zero) in zip(masks(size), settled(m, bits, masks(size), [ones, *zeros]),
-                                  strict=True):
-        assert one == mask.bit_count()
-        assert zero == [k - (mask & ((1 << k) - 1)).bit_count() for k in range(size)]
-
-
-@pytest.mark.parametrize("size", [1, 2, 8, 32])
-@pytest.mark.parametrize("half", [0, 1, 2])
-def test_gaps_close_in_two_parts(size, half):
-    m, bits = Module(), Signal(size)
-    levels = range((size - 1).bit_length())
-    values = [Const(k + 1, WIDTH + 1) for k in range(size)]
-    state = (values, list(bits), zeros_before(m, bits, "zeros"))
-    state = close_gaps(m, *state, levels[:half], "near")
-    values, valid, shifts = close_gaps(m, *state, levels[half:], "far")
-    assert all(len(shift) == 0 for shift in shifts)
-    for mask, found in zip(masks(size), settled(m, bits, masks(size), [*values, Cat(valid)]),
-                           strict=True):
-        kept = [k + 1 for k in range(size) if mask >> k & 1]
-        assert found[:len(kept)] == kept
-        assert found[-1] == (1 << len(kept)) - 1
-
-
-@pytest.mark.parametrize("size", [1, 3, 4])
-def test_a_front_opens(size):
-    m, distance = Module(), Signal(2)
-    vector = Cat(Const(k + 1, WIDTH) for k in range(size))
-    opened = elements(open_front(m, vector, WIDTH, distance, size + 3, "opened"), WIDTH)
-    for shift, found in enumerate(settled(m, distance, range(4), opened)):
-        assert found == [0] * shift + [k + 1 for k in range(size)] + [0] * (3 - shift)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
-def test_rotation_of_any_size(size):
-    m, distance = Module(), Signal(range(max(2, size)))
-    vector = Cat(Const(k + 1, WIDTH) for k in range(size))
-    rotated = elements(rotate(m, vector, WIDTH, distance, "rotated"), WIDTH)
-    for shift, found in enumerate(settled(m, distance, range(size), rotated)):
-        assert found == [(k - shift) % size + 1 for k in range(size)]
+    counts = PrefixCounts.of(m, list(bits), "ones").added(m, Const(start, 3), "counts")
+    swap = Signal(len(switches(counts, network)))
+    m.d.comb += swap.eq(switches(counts, network))
+    placed = close_gaps(m, [Const(k, 6) for k in range(size)], list(swap), list(~swap), network,
+                        "placed")
+    for mask, found in zip(masks(size), settled(m, bits, masks(size), placed), strict=True):
+        rank = start
+        for block in range(0, size, network):
+            places = found[block:block + network]
+            assert sorted(places) == list(range(block, block + network))
+            for k in range(block, block + network):
+                if mask >> k & 1:
+                    assert places[rank % network] == k
+                    rank += 1

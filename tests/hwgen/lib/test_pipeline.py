@@ -101,6 +101,38 @@ class SumOfRuns(wiring.Component):
         return m
 
 
+class Held(wiring.Component):
+    """Three stages, of which the last keeps its beat until the sink takes it."""
+
+    i: In(stream.Signature(8))
+    o: Out(stream.Signature(8))
+
+    def elaborate(self, platform):
+        m = Module()
+        pipe = Pipeline(m, self.i, group=4)
+        s = pipe.stage(value=self.i.p)
+        s = pipe.stage(value=s.value + 1)
+        s = pipe.stage(value=s.value + 1)
+        m.d.comb += [self.o.valid.eq(pipe.valid), self.o.p.eq(s.value)]
+        pipe.hold(self.o.ready)
+        return m
+
+
+@pytest.mark.parametrize(("source_stall", "sink_stall"), [(0, 0), (0.4, 0.6)])
+def test_held_pipeline_keeps_every_beat(source_stall, sink_stall):
+    beats = list(range(50))
+    received, times_in, times_out = drive(Held(), beats, source_stall, sink_stall, seed=1)
+    assert received == [beat + 2 for beat in beats]
+    if not sink_stall:
+        assert times_in == beats
+        assert times_out == [time + 3 for time in times_in]
+
+
+def test_held_pipeline_takes_a_beat_a_stage_while_its_sink_stands_still():
+    _, times_in, _ = drive(Held(), list(range(9)), sink_stall=1.0)
+    assert times_in == [0, 1, 2]
+
+
 def runs(seed):
     rng = np.random.default_rng(seed)
     beats, sums, total = [], [], 0

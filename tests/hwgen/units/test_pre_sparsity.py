@@ -16,7 +16,7 @@ from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 
 def walked(spec: PreSparsitySpec, counts: list[list[int]]) -> list[int]:
     """Cycles in which each dot product's last beat is issued, as the contract words it."""
-    pending = [(pairs, number == len(dot) - 1)
+    pending = [[pairs, number == len(dot) - 1]
                for dot in counts for number, pairs in enumerate(dot)]
     held, end_in, bare, finished = 0, False, False, []
     cycle = 0
@@ -30,10 +30,13 @@ def walked(spec: PreSparsitySpec, counts: list[list[int]]) -> list[int]:
             finished.append(cycle)
         held -= issued
         end_in = end_in and not last
-        if pending and not end_in and held + pending[0][0] <= spec.fifo_depth:
-            pairs, end_in = pending.pop(0)
-            held += pairs
-            bare = pairs == 0 and held % spec.macs == 0
+        if pending and not end_in:
+            taken = min(pending[0][0], spec.fifo_depth - held)
+            pending[0][0] -= taken
+            held += taken
+            if pending[0][0] == 0:
+                end_in = pending.pop(0)[1]
+                bare = taken == 0 and held % spec.macs == 0
         cycle += 1
         assert cycle < 100_000, "the FIFO blocks for ever"
     return finished
@@ -43,7 +46,7 @@ def walked(spec: PreSparsitySpec, counts: list[list[int]]) -> list[int]:
 def specs(draw: st.DrawFn) -> PreSparsitySpec:
     macs = draw(st.sampled_from([1, 2, 4, 8]))
     window = macs * draw(st.sampled_from([1, 2, 4, 8]))
-    return PreSparsitySpec(macs, 8, window, window + macs - 1 + draw(st.integers(0, 2 * window)))
+    return PreSparsitySpec(macs, 8, window, macs * draw(st.integers(1, 2 + 2 * window // macs)))
 
 
 @settings(max_examples=300, deadline=None)
@@ -58,10 +61,12 @@ def test_periods_are_those_of_the_machine(spec: PreSparsitySpec, dots: int, wind
     assert cost.cycles_back_to_back(spec, counts) == finished[-1]
 
 
-def test_a_fifo_that_could_block_for_ever_is_refused() -> None:
-    PreSparsitySpec(4, 8, 8, 11)
-    with pytest.raises(ValueError, match="fifo_depth must be .* from 11 to 1024, not 10"):
-        PreSparsitySpec(4, 8, 8, 10)
+def test_a_fifo_of_other_than_whole_beats_is_refused() -> None:
+    PreSparsitySpec(4, 8, 8, 4)
+    with pytest.raises(ValueError, match="fifo_depth must be .* from 4 to 1024, not 3"):
+        PreSparsitySpec(4, 8, 8, 3)
+    with pytest.raises(ValueError, match="fifo_depth must be a multiple of macs = 4, not 11"):
+        PreSparsitySpec(4, 8, 8, 11)
 
 
 def test_periods_without_blocking_are_windows_and_the_rest() -> None:
@@ -77,15 +82,15 @@ def test_every_parameter_shows_in_the_cycles() -> None:
     # do so while the empty windows pass, window how fast those pass.
     mask = np.repeat([1, 0, 1], [48, 47, 1])
     cycles = [int(cost.cycles(spec, mask.reshape(1, -1, spec.window).sum(axis=2)))
-              for spec in (PreSparsitySpec(2, 8, 4, 5), PreSparsitySpec(1, 8, 4, 5),
+              for spec in (PreSparsitySpec(2, 8, 4, 6), PreSparsitySpec(1, 8, 4, 6),
                            PreSparsitySpec(2, 8, 8, 12), PreSparsitySpec(2, 8, 4, 12),
-                           PreSparsitySpec(2, 8, 4, 6))]
-    assert cycles == [42, 63, 32, 38, 41]
+                           PreSparsitySpec(2, 8, 4, 2))]
+    assert cycles == [39, 60, 30, 36, 41]
 
 
 def test_periods_take_arrays_of_specs() -> None:
     counts = np.random.default_rng(3).integers(0, 9, (5, 4))
-    made = [PreSparsitySpec(macs, 8, 8, depth) for macs, depth in [(1, 8), (2, 9), (4, 11), (8, 40),
+    made = [PreSparsitySpec(macs, 8, 8, depth) for macs, depth in [(1, 8), (2, 2), (4, 12), (8, 40),
                                                                   (1, 30)]]
     arrays = SimpleNamespace(macs=np.array([spec.macs for spec in made]),
                              fifo_depth=np.array([spec.fifo_depth for spec in made]))
@@ -94,8 +99,8 @@ def test_periods_take_arrays_of_specs() -> None:
 
 
 @pytest.mark.parametrize(("macs", "window", "depth", "length"), [
-    (1, 1, 1, 5), (1, 2, 2, 7), (1, 4, 4, 10), (2, 4, 5, 11), (2, 4, 8, 12), (4, 4, 7, 12),
-    (2, 8, 9, 3), (1, 4, 6, 12),
+    (1, 1, 1, 5), (1, 2, 2, 7), (1, 4, 4, 10), (1, 4, 1, 9), (2, 4, 6, 11), (2, 4, 8, 12),
+    (2, 4, 2, 12), (4, 4, 4, 12), (4, 4, 8, 12), (2, 8, 10, 3), (1, 4, 6, 12),
 ])
 @pytest.mark.parametrize("density", [0.0, 0.2, 0.65, 1.0])
 def test_distribution_is_that_of_all_masks(macs: int, window: int, depth: int, length: int,
@@ -211,3 +216,17 @@ def test_expected_maximum_is_what_random_masks_need() -> None:
     values, probabilities = cost.cycles_distribution(spec, length, 0.55, 1.0)
     expected = float(cost.expected_maximum(values, probabilities, dots, lanes))
     assert abs(slowest.mean() - expected) < 3 * slowest.std() / np.sqrt(trials)
+
+
+@pytest.mark.parametrize(("fifo_depth", "length"), [(32, 64), (32, 200), (16, 200), (64, 300)])
+@pytest.mark.parametrize(("left", "right"), [(1.0, 0.5), (0.5, 0.5), (0.5, 0.25), (0.9, 0.8)])
+def test_expectation_is_the_mean_over_random_masks(fifo_depth: int, length: int, left: float,
+                                                   right: float) -> None:
+    spec = PreSparsitySpec(16, 20, 64, fifo_depth)
+    rng = np.random.default_rng(fifo_depth + length)
+    dots, windows = 20_000, -(-length // spec.window)
+    both = np.zeros((dots, windows * spec.window), dtype=bool)
+    both[:, :length] = (rng.random((dots, length)) < left) & (rng.random((dots, length)) < right)
+    periods = cost.periods(spec, both.reshape(dots, windows, spec.window).sum(axis=2))
+    expected = float(cost.mean(*cost.cycles_distribution(spec, length, left, right)))
+    assert abs(periods.mean() - expected) <= 3 * periods.std() / np.sqrt(dots)

@@ -78,14 +78,14 @@ def test_jobs_are_plain_and_say_what_comes_out() -> None:
     assert jobs.signals(spec, job) == {}
     unused = jobs.UNUSED
     assert jobs.stimulus(spec, job) == {
-        "i_left": [{"value": [5, -6, 7, unused], "zero_mask": 0b1101, "last": 0},
-                   {"value": [8, unused, unused, unused], "zero_mask": 0b0010, "last": 1}],
-        "i_right": [{"value": [1, 2, 3, unused], "zero_mask": 0b0111, "last": 0},
-                    {"value": [4, unused, unused, unused], "zero_mask": 0b0010, "last": 1}]}
+        "i_left_mask": [{"zero_mask": 0b1101, "last": 0}, {"zero_mask": 0b0010, "last": 1}],
+        "i_left": [{"value": [5, -6, 7, unused]}, {"value": [8, unused, unused, unused]}],
+        "i_right_mask": [{"zero_mask": 0b0111, "last": 0}, {"zero_mask": 0b0010, "last": 1}],
+        "i_right": [{"value": [1, 2, 3, unused]}, {"value": [4, unused, unused, unused]}]}
     assert jobs.expected(spec, job)["o"] == [
         {"left": [5, -6], "right": [1, 3], "last": 0}, {"left": [8, 0], "right": [4, 0], "last": 1}]
     # Two windows, of which the first issues while the second comes, and a beat for the last pair.
-    assert jobs.predicted_cycles(spec, job) == 2 + cost.latency(spec) == 9
+    assert jobs.predicted_cycles(spec, job) == 2 + cost.latency(spec) == 7
 
 
 def test_random_jobs_repeat_and_survive_json() -> None:
