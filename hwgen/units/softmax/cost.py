@@ -10,17 +10,27 @@ from hwgen.units.stages import MEMORY, MULTIPLY, beats, tree_levels
 QUADRATIC = 1 + MULTIPLY + 1 + MULTIPLY + 1
 """Table, product, sum, product, sum: a piecewise quadratic polynomial."""
 
-MAXIMUM = 2
-"""Registers of phase 1 beside the comparator tree: mask, running maximum."""
+MAXIMUM = 1
+"""Register of phase 1 beside the comparator tree: running maximum."""
 
-EXPONENTIAL = 1 + MULTIPLY + 2 + QUADRATIC + 2
-"""Phase 2: subtract, times log2 e, shift by the exponent, 2^−fraction, shift by the whole part."""
+EXPONENTIAL = 5
+"""Phase 2: distance, split into k·ln 2 and a rest, look-up, product, shift."""
 
 RECIPROCAL = 1 + 2 + QUADRATIC
 """Running sum, normalise, 1/x."""
 
-NORMALISE = 1 + MULTIPLY + 1
-"""Phase 3: shift, times the reciprocal, round and saturate."""
+NORMALISE = 2
+"""Phase 3: operands, product; its last addition ends in the queue."""
+
+
+def maximum_stages(parallel: Any) -> Any:
+    """Registers of the comparator tree, one every two levels."""
+    return (tree_levels(parallel) + 1) // 2
+
+
+def sum_stages(parallel: Any) -> Any:
+    """Registers of the carry-save tree, one for every factor of 16."""
+    return (tree_levels(parallel) + 3) // 4
 
 
 def latency(spec: Any) -> Any:
@@ -30,7 +40,7 @@ def latency(spec: Any) -> Any:
     """
     return (
         MAXIMUM + MEMORY + EXPONENTIAL + RECIPROCAL + MEMORY + NORMALISE + MEMORY
-        + 2 * tree_levels(spec.parallel)
+        + maximum_stages(spec.parallel) + sum_stages(spec.parallel)
     )
 
 
