@@ -1,6 +1,6 @@
 """Multiplication and piecewise quadratic polynomials in pipelines that never stall."""
 
-from amaranth.hdl import Cat, Const, Signal, Value
+from amaranth.hdl import Value
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 
@@ -82,47 +82,6 @@ def quadratic(m, flow, table, arguments, name, **carried):
         value=[(s.c0[i] - (products[i] >> offset_bits))[:fraction_bits + 1] for i in lanes],
         **_again(s, carried))
     return s.value, s
-
-
-def carry_save(m, columns, name):
-    """Two numbers with the sum of columns of bits, without a carry that runs along them.
-
-    Full and half adders after Dadda (Some schemes for parallel multipliers, 1965): each level takes
-    from a column only what makes it as high as the level needs, of 2, 3, 4, 6, 9, 13 … bits.
-
-    Parameters
-    ----------
-    m : the module that gets the adders
-    columns : bits of each column, the least significant first; what carries beyond the last is lost
-    name : prefix of the signals
-
-    Returns
-    -------
-    (a, b) : numbers as wide as there are columns
-    """
-    columns = [[*column] for column in columns]
-    heights = [2]
-    while heights[-1] < max(map(len, columns)):
-        heights.append(heights[-1] * 3 // 2)
-    count = 0
-    for height in reversed(heights[:-1] or heights):
-        for place, column in enumerate(columns):
-            while len(column) > height:
-                full = len(column) > height + 1
-                taken = [column.pop(0) for _ in range(2 + full)]
-                total, carry = (Signal(name=f"{name}_{kind}{count}") for kind in ("sum", "carry"))
-                count += 1
-                either = taken[0] ^ taken[1]
-                m.d.comb += [
-                    total.eq(either ^ taken[2] if full else either),
-                    carry.eq(taken[0] & taken[1] | taken[2] & either if full
-                             else taken[0] & taken[1]),
-                ]
-                column.append(total)
-                if place + 1 < len(columns):
-                    columns[place + 1].append(carry)
-    pairs = [[*column, *([Const(0, 1)] * (2 - len(column)))] for column in columns]
-    return Cat(a for a, _ in pairs), Cat(b for _, b in pairs)
 
 
 def _again(registers, carried):

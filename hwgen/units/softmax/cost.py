@@ -13,14 +13,14 @@ QUADRATIC = 1 + MULTIPLY + 1 + MULTIPLY + 1
 MAXIMUM = 1
 """Register of phase 1 beside the comparator tree: running maximum."""
 
-EXPONENTIAL = 5
-"""Phase 2: distance, split into k·ln 2 and a rest, look-up, product, shift."""
+EXPONENTIAL = 4
+"""Phase 2: distance, split into k·ln 2 and a rest, look-up, product; its shift ends in the queue."""
 
 RECIPROCAL = 1 + 2 + QUADRATIC
 """Running sum, normalise, 1/x."""
 
-NORMALISE = 2
-"""Phase 3: operands, product; its last addition ends in the queue."""
+NORMALISE = 3
+"""Phase 3: operands, product in two rows, their sum."""
 
 
 def maximum_stages(parallel: Any) -> Any:
@@ -36,10 +36,11 @@ def sum_stages(parallel: Any) -> Any:
 def latency(spec: Any) -> Any:
     """Cycles of a row beyond its three passes; `spec` may hold arrays.
 
-    Each pass ends in a queue, whose entry the next pass can read `MEMORY` cycles after the write.
+    Each of the first two passes ends in a queue, whose entry the next pass can read `MEMORY` cycles
+    after the write.
     """
     return (
-        MAXIMUM + MEMORY + EXPONENTIAL + RECIPROCAL + MEMORY + NORMALISE + MEMORY
+        MAXIMUM + MEMORY + EXPONENTIAL + RECIPROCAL + MEMORY + NORMALISE
         + maximum_stages(spec.parallel) + sum_stages(spec.parallel)
     )
 

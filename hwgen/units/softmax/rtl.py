@@ -4,8 +4,9 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigne
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hwgen.lib.bit_heap import BitHeap
 from hwgen.lib.flow import Flow, Queue, room
-from hwgen.lib.polynomial import carry_save, quadratic
+from hwgen.lib.polynomial import quadratic
 from hwgen.units.softmax import cost
 from hwgen.units.softmax.spec import SoftmaxSpec
 from hwgen.units.softmax.table import (
@@ -64,8 +65,6 @@ class Softmax(wiring.Component):
         m.submodules.terms = terms = Queue(data.StructLayout({
             "value": data.ArrayLayout(form.kept + 1, spec.parallel), "last": 1}), depth)
         m.submodules.inverses = inverses = Queue(unsigned(form.inverse), depth)
-        depth = cost.NORMALISE + MEMORY + 1
-        m.submodules.results = results = Queue(self.o.payload.shape(), depth)
 
         # Pass 1: a beat is stored in the cycle in which it is taken.
         take = Signal()
@@ -91,27 +90,23 @@ class Softmax(wiring.Component):
                               valid_mask=beat.valid_mask, last=beat.last)
         cut = form.fraction + form.growth - form.kept
         m.d.comb += [terms.write.eq(flow.valid), terms.w_data.last.eq(s.last)]
-        m.d.comb += [terms.w_data.value[i].eq(s.term[i] >> cut) for i in lane]
-        m.d.comb += inverses.w_data.eq(self._reciprocal(m, flow, s))
+        values = [self._shifted(m, s.mantissa[i], s.whole[i]) for i in lane]
+        m.d.comb += [terms.w_data.value[i].eq(values[i] >> cut) for i in lane]
+        m.d.comb += inverses.w_data.eq(self._reciprocal(m, flow, values, s.valid_mask, s.last))
         m.d.comb += inverses.write.eq(flow.valid)
 
-        # Pass 3
-        normalise = Signal()
+        # Pass 3: it stands still while the sink does.
+        advance, normalise = Signal(), Signal()
         m.d.comb += [
-            normalise.eq(
-                terms.ready & inverses.ready & room(m, results, normalise, "results")),
+            advance.eq(self.o.ready | ~self.o.valid),
+            normalise.eq(terms.ready & inverses.ready & advance),
             terms.read.eq(normalise),
             inverses.read.eq(normalise & terms.r_data.last),
         ]
-        flow = Flow(m, normalise, "normalise")
-        values, last = self._product(m, flow, terms.r_data, inverses.r_data)
-        m.d.comb += [results.write.eq(flow.valid), results.w_data.last.eq(last)]
-        m.d.comb += [results.w_data.value[i].eq(values[i]) for i in lane]
-        m.d.comb += [
-            self.o.valid.eq(results.ready),
-            self.o.payload.eq(results.r_data),
-            results.read.eq(self.o.valid & self.o.ready),
-        ]
+        flow = Flow(m, terms.ready & inverses.ready, "normalise", advance)
+        s = self._product(m, flow, terms.r_data, inverses.r_data)
+        m.d.comb += [self.o.valid.eq(flow.valid), self.o.p.last.eq(s.last)]
+        m.d.comb += [self.o.p.value[i].eq(s.value[i]) for i in lane]
         return m
 
     def _maximum(self, m, flow):
@@ -172,13 +167,16 @@ class Softmax(wiring.Component):
                     for rest in s.rest],
             slope=[self._slope(m, rest[:form.offset_bits]) for rest in s.rest],
             whole=s.whole, valid_mask=s.valid_mask, last=s.last)
-        sums = [self._scaled(m, s.centre[i], s.slope[i]) for i in lane]
-        s = flow.stage(a=[a for a, _ in sums], b=[b for _, b in sums],
-                       whole=s.whole, valid_mask=s.valid_mask, last=s.last)
         return flow.stage(
-            term=[Cat(Const(0, form.growth), (s.a[i] + s.b[i])[EXTRA:fraction + EXTRA + 1])
-                  >> s.whole[i] for i in lane],
-            valid_mask=s.valid_mask, last=s.last)
+            mantissa=[self._scaled(m, s.centre[i], s.slope[i]) for i in lane],
+            whole=s.whole, valid_mask=s.valid_mask, last=s.last)
+
+    def _shifted(self, m, mantissa, whole):
+        """Exponential with fraction + growth bits after the point."""
+        form = self._format
+        term = Signal(form.fraction + form.growth + 1, name="term")
+        m.d.comb += term.eq(Cat(Const(0, form.growth), mantissa) >> whole)
+        return term
 
     def _slope(self, m, offset):
         """u = v − v²/2, where v is the offset less half a segment."""
@@ -190,47 +188,41 @@ class Softmax(wiring.Component):
         return (value - square)[:form.offset_bits + 1].as_signed()
 
     def _scaled(self, m, centre, slope):
-        """Two addends of centre·(1 − slope), by radix-4 Booth digits of the slope."""
+        """centre·(1 − slope), by radix-4 Booth digits of the slope."""
         form = self._format
-        width = form.fraction + EXTRA + 1
-        constant = form.product_offset
-        columns = [[] for _ in range(width)]
-        for place, bit in enumerate(centre):
-            columns[place + EXTRA].append(bit)
+        heap = BitHeap(m, form.fraction + EXTRA + 1, "mantissa")
+        heap.add(centre, EXTRA)
+        heap.add(form.product_offset)
         bits = [Const(0, 1), *slope, slope[-1]]
         for digit in range(form.digits):
             low, middle, high = bits[2 * digit:2 * digit + 3]
             one, two = low ^ middle, (low ^ high) & ~(low ^ middle)
             length = 2 * digit + 1 + EXTRA
             cut = form.fraction - EXTRA - 2 * digit
-            row = Signal(length, name="row")
-            m.d.comb += row.eq((centre[max(cut, 0):] << max(-cut, 0)) & one.replicate(length)
-                               | (centre[max(cut - 1, 0):] << max(1 - cut, 0))
-                               & two.replicate(length))
-            for place in range(length):
-                columns[place].append(row[place] ^ ~high)
-            if length < width:
-                columns[length].append(high)
-                constant -= 1 << length
-        for place in range(width):
-            if constant >> place & 1:
-                columns[place].append(Const(1, 1))
-        return carry_save(m, columns, "mantissa")
+            once = centre[max(cut, 0):] << max(-cut, 0)
+            twice = centre[max(cut - 1, 0):] << max(1 - cut, 0)
+            row = (once & one.replicate(length)) | (twice & two.replicate(length))
+            # The row is subtracted: it is complemented where the digit is positive.
+            row = heap.named(row[:length] ^ (~high).replicate(length), "row")
+            heap.add(Cat(row, ~high).as_signed())
+        a, b = heap.rows()
+        return (a + b)[EXTRA:form.fraction + EXTRA + 1]
 
-    def _reciprocal(self, m, flow, s):
+    def _reciprocal(self, m, flow, terms, valid_mask, last):
         """Reciprocal of a row's sum, with `inverse` bits after the point and below 1."""
         form = self._format
         # A sum is at most max_row: no more bits than these are ever used.
         one = form.fraction + form.growth + 1
         width = one + form.growth + 1
-        terms = [Cat(valid, term) for valid, term in zip(s.valid_mask, s.term, strict=True)]
-        last = s.last
+        terms = [Cat(valid, term) for valid, term in zip(valid_mask, terms, strict=True)]
         for _ in range(cost.sum_stages(self._spec.parallel)):
-            groups = [terms[start:start + 16] for start in range(0, len(terms), 16)]
-            s = flow.stage(last=last, terms=[
-                half for group in groups for half in carry_save(m, [
-                    [term[place] for term in group if place < len(term)]
-                    for place in range(width)], "sum")])
+            rows = []
+            for start in range(0, len(terms), 16):
+                heap = BitHeap(m, width, f"sum_{len(terms)}_{start}")
+                for term in terms[start:start + 16]:
+                    heap.add(term)
+                rows += heap.rows()
+            s = flow.stage(terms=rows, last=last)
             terms, last = s.terms, s.last
         so_far = Signal(width)
         total = (so_far + sum(terms[1:], terms[0]))[:width]
@@ -257,43 +249,28 @@ class Softmax(wiring.Component):
         # Half a unit stands for what a term has lost; 1 is exact.
         s = flow.stage(
             factor=[Cat(~terms.value[i][-1], terms.value[i]) for i in lane],
-            multiple=[inverse, Cat(Const(0, 1), inverse), inverse + Cat(Const(0, 1), inverse)],
-            last=terms.last)
-        multiples = [Cat(s.multiple[n], Const(0, 2)) for n in range(3)]
+            once=inverse, thrice=inverse + Cat(Const(0, 1), inverse), last=terms.last)
+        multiples = s.once, Cat(Const(0, 1), s.once), s.thrice
         sums = [self._rows(m, factor, multiples) for factor in s.factor]
         s = flow.stage(a=[a for a, _ in sums], b=[b for _, b in sums], last=s.last)
-        values = []
-        for i in lane:
-            value = (s.a[i] + s.b[i])[COLUMNS:COLUMNS + bits]
-            values.append(value[:bits - 1] | value[bits - 1].replicate(bits - 1))
-        return values, s.last
+        values = [(s.a[i] + s.b[i])[COLUMNS:COLUMNS + bits] for i in lane]
+        return flow.stage(value=[value[:-1] | value[-1].replicate(bits - 1) for value in values],
+                          last=s.last)
 
     def _rows(self, m, factor, multiples):
         """Two addends of a rounded product, by radix-4 digits of one factor."""
         form = self._format
-        width = form.inverse + 1
-        columns = [[Const(1, 1)] if form.rounding >> place & 1 else [] for place in range(width)]
+        heap = BitHeap(m, form.inverse + 1, "product")
+        heap.add(form.rounding)
         for digit in range(form.factor_digits):
             low, high = (*factor[2 * digit:2 * digit + 2], Const(0, 1))[:2]
             cut = form.kept + 1 - 2 * digit
             chosen = (low & ~high, ~low & high, low & high)
-            length = min(form.inverse + 2 - cut, width)
-            row = Signal(length, name="row")
-            m.d.comb += row.eq(Cat(
-                _any(select & multiple[place + cut]
-                     for select, multiple in zip(chosen, multiples, strict=True)
-                     if place + cut < len(multiple))
-                for place in range(length)))
-            for place in range(length):
-                columns[place].append(row[place])
-        return carry_save(m, columns, "product")
-
-
-def _any(bits):
-    result = Const(0, 1)
-    for bit in bits:
-        result = result | bit
-    return result
+            row = Const(0, 1)
+            for select, multiple in zip(chosen, multiples, strict=True):
+                row |= multiple[cut:] & select.replicate(len(multiple) - cut)
+            heap.add(heap.named(row, "row"))
+        return heap.rows()
 
 
 def _look_up(m, table, index, name):
