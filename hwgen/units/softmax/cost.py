@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hwgen.units.stages import MEMORY, MULTIPLY, beats, tree_levels
-
-QUADRATIC = 1 + MULTIPLY + 1 + MULTIPLY + 1
-"""Table, product, sum, product, sum: a piecewise quadratic polynomial."""
+from hwgen.units.stages import MEMORY, beats, tree_levels
 
 MAXIMUM = 1
 """Register of phase 1 beside the comparator tree: running maximum."""
@@ -16,8 +13,8 @@ MAXIMUM = 1
 EXPONENTIAL = 4
 """Phase 2: distance, split into k·ln 2 and a rest, look-up, product; its shift ends in the queue."""
 
-RECIPROCAL = 1 + 2 + QUADRATIC
-"""Running sum, normalise, 1/x."""
+RECIPROCAL = 1 + 2 + 4
+"""Running sum; its power of two, and its shift; look-up, product, look-up, product."""
 
 NORMALISE = 3
 """Phase 3: operands, product in two rows, their sum."""

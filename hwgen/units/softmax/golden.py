@@ -9,13 +9,15 @@ from array_api_compat import array_namespace, device
 from hwgen.units.softmax.spec import SoftmaxSpec
 from hwgen.units.softmax.table import (
     COLUMNS,
+    EXTRA,
     TOP,
     WHOLE,
     Format,
-    reciprocal,
+    Reciprocal,
     shift_of,
     whole_table,
 )
+from hwgen.units.truncated import truncated
 
 
 def output_exponent(spec: SoftmaxSpec) -> int:
@@ -70,10 +72,8 @@ def golden(x: Any, i_exponent: int, spec: SoftmaxSpec, valid_mask: Any | None = 
     for level in range(1, form.growth + 1):
         power = power + xp.astype(total >= 1 << (one + level), xp.int64)
     mantissa = _places(total, form.inverse - one) >> power
-    inverse = reciprocal(form.inverse).evaluate(mantissa & ((1 << form.inverse) - 1))
-    below_one = xp.full_like(inverse, (1 << form.inverse) - 1)
-    value = _product(term >> (form.fraction + form.growth - form.kept),
-                     xp.minimum(inverse, below_one) >> power, form)
+    inverse = _reciprocal(mantissa & ((1 << form.inverse) - 1), Reciprocal(form.inverse))
+    value = _product(term >> (form.fraction + form.growth - form.kept), inverse >> power, form)
     return xp.minimum(value, xp.full_like(value, 2 ** (spec.bits - 1) - 1))
 
 
@@ -90,8 +90,25 @@ def _exponential(distance: Any, i_exponent: int, form: Format) -> Any:
     offset = (rest & ((1 << offset_bits) - 1)) - (1 << (offset_bits - 1))
     size = xp.where(offset < 0, -1 - offset, offset)
     slope = offset - _lookup(form.squares, size >> (offset_bits - 1 - form.square_bits))
-    term = (form.scaled(centre, slope) << form.growth) >> whole
+    product = truncated(centre, slope, offset_bits + 1, fraction - EXTRA, subtract=True)
+    mantissa = ((centre << EXTRA) + product + form.product_offset) >> EXTRA
+    term = (mantissa << form.growth) >> whole
     return xp.where(beyond, xp.zeros_like(term), term)
+
+
+def _reciprocal(mantissa: Any, form: Reciprocal) -> Any:
+    """1 / (1 + mantissa), below 1, both with `bits` bits after the point."""
+    xp = array_namespace(mantissa)
+    bits, centre_bits = form.bits, form.centre_bits
+    centre = _lookup(form.centres, mantissa >> (bits - form.index_bits))
+    product = truncated(mantissa + (1 << bits), centre, centre_bits + 1, centre_bits - EXTRA,
+                        subtract=True)
+    rest = (1 << (bits + EXTRA)) + product + form.rest_offset
+    first = (rest >> (form.rest_bits - form.power_bits)) & ((1 << form.power_bits) - 1)
+    slope = rest + _lookup(form.powers, first)
+    product = truncated(centre, slope, form.rest_bits, centre_bits)
+    value = ((centre << (bits + EXTRA - centre_bits)) + product + form.offset) >> EXTRA
+    return xp.minimum(value, xp.full_like(value, (1 << bits) - 1))
 
 
 def _product(term: Any, inverse: Any, form: Format) -> Any:

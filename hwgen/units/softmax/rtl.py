@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.bit_heap import BitHeap
 from hwgen.lib.flow import Flow, Queue, room
-from hwgen.lib.polynomial import quadratic
+from hwgen.lib.polynomial import add_truncated
 from hwgen.units.softmax import cost
 from hwgen.units.softmax.spec import SoftmaxSpec
 from hwgen.units.softmax.table import (
@@ -16,7 +16,7 @@ from hwgen.units.softmax.table import (
     TOP,
     WHOLE,
     Format,
-    reciprocal,
+    Reciprocal,
     whole_table,
 )
 from hwgen.units.stages import MEMORY, beats
@@ -92,7 +92,8 @@ class Softmax(wiring.Component):
         m.d.comb += [terms.write.eq(flow.valid), terms.w_data.last.eq(s.last)]
         values = [self._shifted(m, s.mantissa[i], s.whole[i]) for i in lane]
         m.d.comb += [terms.w_data.value[i].eq(values[i] >> cut) for i in lane]
-        m.d.comb += inverses.w_data.eq(self._reciprocal(m, flow, values, s.valid_mask, s.last))
+        mantissa, power = self._row_sum(m, flow, values, s.valid_mask, s.last)
+        m.d.comb += inverses.w_data.eq(self._inverse(m, flow, mantissa, power))
         m.d.comb += inverses.write.eq(flow.valid)
 
         # Pass 3: it stands still while the sink does.
@@ -188,28 +189,16 @@ class Softmax(wiring.Component):
         return (value - square)[:form.offset_bits + 1].as_signed()
 
     def _scaled(self, m, centre, slope):
-        """centre·(1 − slope), by radix-4 Booth digits of the slope."""
+        """centre·(1 − slope)."""
         form = self._format
         heap = BitHeap(m, form.fraction + EXTRA + 1, "mantissa")
         heap.add(centre, EXTRA)
         heap.add(form.product_offset)
-        bits = [Const(0, 1), *slope, slope[-1]]
-        for digit in range(form.digits):
-            low, middle, high = bits[2 * digit:2 * digit + 3]
-            one, two = low ^ middle, (low ^ high) & ~(low ^ middle)
-            length = 2 * digit + 1 + EXTRA
-            cut = form.fraction - EXTRA - 2 * digit
-            once = centre[max(cut, 0):] << max(-cut, 0)
-            twice = centre[max(cut - 1, 0):] << max(1 - cut, 0)
-            row = (once & one.replicate(length)) | (twice & two.replicate(length))
-            # The row is subtracted: it is complemented where the digit is positive.
-            row = heap.named(row[:length] ^ (~high).replicate(length), "row")
-            heap.add(Cat(row, ~high).as_signed())
-        a, b = heap.rows()
-        return (a + b)[EXTRA:form.fraction + EXTRA + 1]
+        add_truncated(heap, centre, slope, form.fraction - EXTRA, subtract=True)
+        return sum(heap.rows())[EXTRA:form.fraction + EXTRA + 1]
 
-    def _reciprocal(self, m, flow, terms, valid_mask, last):
-        """Reciprocal of a row's sum, with `inverse` bits after the point and below 1."""
+    def _row_sum(self, m, flow, terms, valid_mask, last):
+        """Sum of a row's terms over 2^power in [1, 2), and that power."""
         form = self._format
         # A sum is at most max_row: no more bits than these are ever used.
         one = form.fraction + form.growth + 1
@@ -237,10 +226,27 @@ class Softmax(wiring.Component):
         below = max(form.inverse - one, 0)
         mantissa = (Cat(Const(0, below), s.total) >> s.power)[one + below - form.inverse:]
         s = flow.stage(mantissa=mantissa[:form.inverse], power=s.power)
-        values, s = quadratic(
-            m, flow, reciprocal(form.inverse), [s.mantissa], "reciprocal_table", power=s.power)
-        value = values[0][:form.inverse] | values[0][form.inverse].replicate(form.inverse)
-        return value >> s.power
+        return s.mantissa, s.power
+
+    def _inverse(self, m, flow, mantissa, power):
+        """Reciprocal of 1 + mantissa, below 1, over 2^power."""
+        form = Reciprocal(self._format.inverse)
+        bits, centre_bits = form.bits, form.centre_bits
+        s = flow.stage(mantissa=mantissa, power=power, centre=_look_up(
+            m, form.centres, mantissa[bits - form.index_bits:], "inverse_centre"))
+        heap = BitHeap(m, form.rest_bits, "rest")
+        heap.add(form.rest_offset)
+        add_truncated(heap, Cat(s.mantissa, Const(1, 1)), Cat(s.centre, Const(0, 1)),
+                      centre_bits - EXTRA, subtract=True)
+        s = flow.stage(rest=sum(heap.rows())[:form.rest_bits], centre=s.centre, power=s.power)
+        powers = _look_up(m, form.powers, s.rest[form.rest_bits - form.power_bits:], "powers")
+        s = flow.stage(slope=(s.rest + powers)[:form.rest_bits], centre=s.centre, power=s.power)
+        heap = BitHeap(m, bits + EXTRA + 1, "inverse")
+        heap.add(s.centre, bits + EXTRA - centre_bits)
+        heap.add(form.offset)
+        add_truncated(heap, s.centre, s.slope, centre_bits)
+        s = flow.stage(value=sum(heap.rows())[EXTRA:bits + EXTRA + 1], power=s.power)
+        return (s.value[:-1] | s.value[-1].replicate(bits)) >> s.power
 
     def _product(self, m, flow, terms, inverse):
         """Probabilities: terms times the reciprocal, rounded, and below 1."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from functools import cache, cached_property
-from typing import Any
 
-from hwgen.units.quadratic import DIGITS, Quadratic
+from hwgen.units.quadratic import DIGITS
 from hwgen.units.softmax.spec import SoftmaxSpec
+from hwgen.units.truncated import digits_of
 
 GUARD = 2
 """Bits that an exponential's fraction has beyond the output's."""
 
 EXTRA = 2
-"""Bits that the columns of an exponential's product have beyond its fraction."""
+"""Bits that the columns of inner products have beyond the fraction of the result."""
 
 COLUMNS = 5
 """Bits that the sum's reciprocal, and the columns of the last product, have beyond the output."""
@@ -74,11 +74,6 @@ class Format:
         return max(1, self.bits - 1 - 2 * self.index_bits)
 
     @property
-    def digits(self) -> int:
-        """Radix-4 Booth digits of u, which is a bit wider than v."""
-        return -(-(self.offset_bits + 1) // 2)
-
-    @property
     def whole_bits(self) -> int:
         """Bits of k that matter: what is shifted further right than all of them say is 0."""
         return (self.fraction + self.growth).bit_length()
@@ -104,7 +99,7 @@ class Format:
 
         With it, e^−0 is exactly 1 in every format.
         """
-        return self.digits // 2 + (1 << (EXTRA - 1))
+        return digits_of(self.offset_bits + 1) // 2 + (1 << (EXTRA - 1))
 
     @property
     def rounding(self) -> int:
@@ -138,19 +133,70 @@ class Format:
             return tuple(round(((a + Decimal("0.5")) * interval) ** 2 / 2 * 2**self.fraction)
                          for a in range(1 << self.square_bits))
 
-    def scaled(self, centre: Any, slope: Any) -> Any:
-        """centre·(1 − slope) by rows of a Booth product, each cut off below 2^−(fraction + EXTRA).
 
-        Works on integers and int64 arrays. A negative row is the complement of the positive one.
-        """
-        total = (centre << EXTRA) + self.product_offset
-        for digit in range(self.digits):
-            triple = ((slope << 1) >> (2 * digit)) & 7
-            rising = triple >> 2
-            size = ((triple & 1) + ((triple >> 1) & 1) - 2 * rising) * (1 - 2 * rising)
-            row = ((centre * size) << (2 * digit)) >> (self.fraction - EXTRA)
-            total = total + (2 * rising - 1) * row - (1 - rising)
-        return total >> EXTRA
+@dataclass(frozen=True)
+class Reciprocal:
+    """1/m for m = 1 + f in [1, 2), f of `bits` bits, as c·(1 + d + d² + d³) with d = 1 − c·m.
+
+    c is a table's value in the middle of the segment that f's first `index_bits` name; d is below
+    2^−index_bits, and d² + d³ a table of its first bits.
+
+    Parameters
+    ----------
+    bits : bits of f and of the result
+    """
+
+    bits: int
+
+    @property
+    def index_bits(self) -> int:
+        """Bits of the segment; d⁴ is below 2^−(bits + 2)."""
+        return self.bits // 3
+
+    @property
+    def centre_bits(self) -> int:
+        """Bits of c."""
+        return self.index_bits + 2
+
+    @property
+    def rest_bits(self) -> int:
+        """Bits of d and of d + d² + d³, with the sign."""
+        return self.bits + EXTRA - self.index_bits + 1
+
+    @property
+    def power_bits(self) -> int:
+        """Bits of d, its sign included, from which d² + d³ is looked up."""
+        return max(2, self.bits - 1 - 2 * self.index_bits)
+
+    @property
+    def rest_offset(self) -> int:
+        """What is added to the rows of d: half of what cutting them off loses."""
+        return digits_of(self.centre_bits + 1) // 2
+
+    @property
+    def offset(self) -> int:
+        """What is added to the rows of the result."""
+        return digits_of(self.rest_bits) // 2
+
+    @cached_property
+    def centres(self) -> tuple[int, ...]:
+        """1/m in the middle of each segment."""
+        with localcontext() as context:
+            context.prec = DIGITS
+            return tuple(
+                round(2**self.centre_bits / (1 + (j + Decimal("0.5")) / 2**self.index_bits))
+                for j in range(1 << self.index_bits))
+
+    @cached_property
+    def powers(self) -> tuple[int, ...]:
+        """d² + d³ in the middle of each interval of d, the non-negative ones first."""
+        half = 1 << (self.power_bits - 1)
+        unit = Decimal(2) ** -(self.index_bits + self.power_bits - 1)
+        with localcontext() as context:
+            context.prec = DIGITS
+            places = ((a if a < half else a - 2 * half) for a in range(2 * half))
+            middles = ((place + Decimal("0.5")) * unit for place in places)
+            return tuple(round((d**2 + d**3) * 2 ** (self.bits + EXTRA)) for d in middles)
 
 
 def _floor(value: Decimal) -> int:
@@ -173,11 +219,3 @@ def shift_of(i_exponent: int) -> int:
     one's exponential is 0.
     """
     return min(max(WHOLE - i_exponent, 0), SHIFT_MAXIMUM)
-
-
-@cache
-def reciprocal(fraction: int) -> Quadratic:
-    """1 / (1 + f) for f in [0, 1); the parabolas' error is 0.048·8^−index_bits."""
-    return Quadratic.interpolate(
-        lambda f: 1 / (1 + f), -(-(fraction - 4) // 3), fraction, fraction
-    )
