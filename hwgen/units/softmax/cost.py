@@ -11,7 +11,7 @@ MAXIMUM = 1
 """Register of phase 1 beside the comparator tree: running maximum."""
 
 EXPONENTIAL = 4
-"""Phase 2: distance, split into k·ln 2 and a rest, look-up, product; its shift ends in the queue."""
+"""Phase 2: distance, split into k·ln 2 and a rest, look-up, product; the shift is the queue's."""
 
 RECIPROCAL = 1 + 2 + 4
 """Running sum; its power of two, and its shift; look-up, product, look-up, product."""

@@ -250,8 +250,7 @@ class Softmax(wiring.Component):
 
     def _product(self, m, flow, terms, inverse):
         """Probabilities: terms times the reciprocal, rounded, and below 1."""
-        form, bits = self._format, self._spec.bits
-        lane = range(self._spec.parallel)
+        bits, lane = self._spec.bits, range(self._spec.parallel)
         # Half a unit stands for what a term has lost; 1 is exact.
         s = flow.stage(
             factor=[Cat(~terms.value[i][-1], terms.value[i]) for i in lane],
