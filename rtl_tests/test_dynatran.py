@@ -16,3 +16,12 @@ pytestmark = pytest.mark.rtl
 def test_unit(spec: DynatranSpec, simulator: str) -> None:
     rng = np.random.default_rng(3)
     check_unit(Dynatran, spec, [jobs.random_job(spec, rng) for _ in range(16)], simulator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_random_specs(seed: int, simulator: str) -> None:
+    """Twenty jobs a spec, 200 in all; each is of tiles back to back."""
+    rng = np.random.default_rng(100 + seed)
+    spec = DynatranSpec(int(rng.integers(1, 65)), int(rng.integers(4, 25)))
+    check_unit(Dynatran, spec, [jobs.random_job(spec, rng) for _ in range(20)], simulator)

@@ -22,6 +22,16 @@ def test_unit(spec: PostSparsitySpec, simulator: str) -> None:
     check_unit(PostSparsity, spec, made, simulator, stall_seeds=(1, 2, 3))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_random_specs(seed: int, simulator: str) -> None:
+    """Twenty jobs a spec, 200 in all; each is of tiles back to back."""
+    rng = np.random.default_rng(100 + seed)
+    spec = PostSparsitySpec(int(rng.integers(4, 25)), int(rng.integers(1, 65)),
+                            int(rng.integers(1, 65)))
+    check_unit(PostSparsity, spec, [jobs.random_job(spec, rng) for _ in range(20)], simulator)
+
+
 @pytest.mark.parametrize(("standing", "taken", "moved"), [
     # Three mask beats of two bits and two words fit behind an output that stands still.
     ("o_mask", 6, 2), ("o_value", 6, 3)])

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,16 +15,20 @@ class Flow:
     There is no back-pressure and so no enable and no ready path at all. Who lets a beat in has
     reserved room for it where it will arrive (see `room`). Only the valid bits have a reset.
 
+    A flow of few stages may have one enable for all of them instead, and stand still while it is 0.
+
     Parameters
     ----------
     m : the module that the registers are added to
     valid : whether a beat enters in this cycle
     name : prefix of the signals
+    enable : whether the registers are written in this cycle; by default always
     """
 
-    def __init__(self, m, valid, name):
+    def __init__(self, m, valid, name, enable=None):
         self._m = m
         self._name = name
+        self._enable = Const(1, 1) if enable is None else enable
         self.valid = valid
         self.latency = 0
 
@@ -37,7 +41,8 @@ class Flow:
         """
         m, prefix = self._m, f"{self._name}_{self.latency}"
         valid = Signal(name=f"{prefix}_valid")
-        m.d.sync += valid.eq(self.valid if keep is None else self.valid & keep)
+        with m.If(self._enable):
+            m.d.sync += valid.eq(self.valid if keep is None else self.valid & keep)
         registers = {}
         for name, value in values.items():
             if isinstance(value, list):
@@ -52,7 +57,8 @@ class Flow:
     def _register(self, name, value):
         value = Value.cast(value)
         register = Signal(value.shape(), name=name, reset_less=True)
-        self._m.d.sync += register.eq(value)
+        with self._m.If(self._enable):
+            self._m.d.sync += register.eq(value)
         return register
 
 

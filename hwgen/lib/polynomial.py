@@ -1,6 +1,6 @@
 """Multiplication and piecewise quadratic polynomials in pipelines that never stall."""
 
-from amaranth.hdl import Value
+from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 
@@ -42,6 +42,31 @@ def multiply(flow, lefts, rights, **carried):
         **_again(s, carried),
     )
     return s.product, s
+
+
+def add_truncated(heap, left, right, cut, subtract=False):
+    """Add what `hwgen.units.truncated.truncated` computes to a bit heap.
+
+    Parameters
+    ----------
+    heap : hwgen.lib.bit_heap.BitHeap
+    left : unsigned value
+    right : signed value
+    cut : bits that each row loses
+    subtract : whether the product's sign is changed
+    """
+    bits = [Const(0, 1), *right, right[-1]]
+    for digit in range(-(-len(right) // 2)):
+        low, middle, high = bits[2 * digit:2 * digit + 3]
+        one, two = low ^ middle, (low ^ high) & ~(low ^ middle)
+        lost = cut - 2 * digit
+        length = len(left) + 1 - lost
+        once = left[max(lost, 0):] << max(-lost, 0)
+        twice = left[max(lost - 1, 0):] << max(1 - lost, 0)
+        row = (once & one.replicate(length)) | (twice & two.replicate(length))
+        negative = ~high if subtract else high
+        row = heap.named(row[:length] ^ negative.replicate(length), "row")
+        heap.add(Cat(row, negative).as_signed())
 
 
 def quadratic(m, flow, table, arguments, name, **carried):

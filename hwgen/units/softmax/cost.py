@@ -5,32 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hwgen.units.stages import MEMORY, MULTIPLY, beats, tree_levels
+from hwgen.units.stages import MEMORY, beats, tree_levels
 
-QUADRATIC = 1 + MULTIPLY + 1 + MULTIPLY + 1
-"""Table, product, sum, product, sum: a piecewise quadratic polynomial."""
+MAXIMUM = 1
+"""Register of phase 1 beside the comparator tree: running maximum."""
 
-MAXIMUM = 2
-"""Registers of phase 1 beside the comparator tree: mask, running maximum."""
+EXPONENTIAL = 4
+"""Phase 2: distance, split into k·ln 2 and a rest, look-up, product; the shift is the queue's."""
 
-EXPONENTIAL = 1 + MULTIPLY + 2 + QUADRATIC + 2
-"""Phase 2: subtract, times log2 e, shift by the exponent, 2^−fraction, shift by the whole part."""
+RECIPROCAL = 1 + 2 + 4
+"""Running sum; its power of two, and its shift; look-up, product, look-up, product."""
 
-RECIPROCAL = 1 + 2 + QUADRATIC
-"""Running sum, normalise, 1/x."""
+NORMALISE = 3
+"""Phase 3: operands, product in two rows, their sum."""
 
-NORMALISE = 1 + MULTIPLY + 1
-"""Phase 3: shift, times the reciprocal, round and saturate."""
+
+def maximum_stages(parallel: Any) -> Any:
+    """Registers of the comparator tree, one every two levels."""
+    return (tree_levels(parallel) + 1) // 2
+
+
+def sum_stages(parallel: Any) -> Any:
+    """Registers of the carry-save tree, one for every factor of 16."""
+    return (tree_levels(parallel) + 3) // 4
 
 
 def latency(spec: Any) -> Any:
     """Cycles of a row beyond its three passes; `spec` may hold arrays.
 
-    Each pass ends in a queue, whose entry the next pass can read `MEMORY` cycles after the write.
+    Each of the first two passes ends in a queue, whose entry the next pass can read `MEMORY` cycles
+    after the write.
     """
     return (
-        MAXIMUM + MEMORY + EXPONENTIAL + RECIPROCAL + MEMORY + NORMALISE + MEMORY
-        + 2 * tree_levels(spec.parallel)
+        MAXIMUM + MEMORY + EXPONENTIAL + RECIPROCAL + MEMORY + NORMALISE
+        + maximum_stages(spec.parallel) + sum_stages(spec.parallel)
     )
 
 

@@ -1,22 +1,25 @@
 """Softmax module."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hwgen.lib.bit_heap import BitHeap
 from hwgen.lib.flow import Flow, Queue, room
-from hwgen.lib.polynomial import multiply, quadratic
+from hwgen.lib.polynomial import add_truncated
 from hwgen.units.softmax import cost
 from hwgen.units.softmax.spec import SoftmaxSpec
 from hwgen.units.softmax.table import (
-    DROPPED,
+    COLUMNS,
+    EXTRA,
     SHIFT_MAXIMUM,
+    TOP,
     WHOLE,
     Format,
-    exponential,
-    reciprocal,
+    Reciprocal,
+    whole_table,
 )
-from hwgen.units.stages import MEMORY, beats, tree_levels
+from hwgen.units.stages import MEMORY, beats
 
 
 class Softmax(wiring.Component):
@@ -52,20 +55,16 @@ class Softmax(wiring.Component):
         """Return the module."""
         m = Module()
         spec, form = self._spec, self._format
-        levels = tree_levels(spec.parallel)
         row = beats(spec.max_row, spec.parallel)
         lane = range(spec.parallel)
 
-        depth = row + cost.MAXIMUM + levels + MEMORY
+        depth = row + cost.MAXIMUM + cost.maximum_stages(spec.parallel) + MEMORY
         m.submodules.rows = rows = Queue(self.i.payload.shape(), depth)
         m.submodules.maxima = maxima = Queue(signed(spec.bits), depth)
-        depth = row + cost.EXPONENTIAL + levels + cost.RECIPROCAL + MEMORY
+        depth = row + cost.EXPONENTIAL + cost.sum_stages(spec.parallel) + cost.RECIPROCAL + MEMORY
         m.submodules.terms = terms = Queue(data.StructLayout({
             "value": data.ArrayLayout(form.kept + 1, spec.parallel), "last": 1}), depth)
-        m.submodules.inverses = inverses = Queue(data.StructLayout({
-            "value": form.fraction + 1, "power": range(form.growth + 1)}), depth)
-        depth = cost.NORMALISE + MEMORY + 1
-        m.submodules.results = results = Queue(self.o.payload.shape(), depth)
+        m.submodules.inverses = inverses = Queue(unsigned(form.inverse), depth)
 
         # Pass 1: a beat is stored in the cycle in which it is taken.
         take = Signal()
@@ -87,41 +86,28 @@ class Softmax(wiring.Component):
             maxima.read.eq(compute & beat.last),
         ]
         flow = Flow(m, compute, "exponential")
-        s = flow.stage(
-            distance=[(maxima.r_data - beat.value[i])[:spec.bits] for i in lane],
-            valid_mask=beat.valid_mask, last=beat.last)
-        exponentials, s = self._exponential(m, flow, s)
+        s = self._exponential(m, flow, [maxima.r_data - beat.value[i] for i in lane],
+                              valid_mask=beat.valid_mask, last=beat.last)
+        cut = form.fraction + form.growth - form.kept
         m.d.comb += [terms.write.eq(flow.valid), terms.w_data.last.eq(s.last)]
-        m.d.comb += [terms.w_data.value[i].eq(exponentials[i] >> (form.growth + DROPPED))
-                     for i in lane]
-        inverse, power = self._reciprocal(m, flow, exponentials, s.last)
-        m.d.comb += [
-            inverses.write.eq(flow.valid),
-            inverses.w_data.value.eq(inverse),
-            inverses.w_data.power.eq(power),
-        ]
+        values = [self._shifted(m, s.mantissa[i], s.whole[i]) for i in lane]
+        m.d.comb += [terms.w_data.value[i].eq(values[i] >> cut) for i in lane]
+        mantissa, power = self._row_sum(m, flow, values, s.valid_mask, s.last)
+        m.d.comb += inverses.w_data.eq(self._inverse(m, flow, mantissa, power))
+        m.d.comb += inverses.write.eq(flow.valid)
 
-        # Pass 3
-        normalise = Signal()
+        # Pass 3: it stands still while the sink does.
+        advance, normalise = Signal(), Signal()
         m.d.comb += [
-            normalise.eq(
-                terms.ready & inverses.ready & room(m, results, normalise, "results")),
+            advance.eq(self.o.ready | ~self.o.valid),
+            normalise.eq(terms.ready & inverses.ready & advance),
             terms.read.eq(normalise),
             inverses.read.eq(normalise & terms.r_data.last),
         ]
-        flow = Flow(m, normalise, "normalise")
-        s = flow.stage(
-            term=[terms.r_data.value[i] >> inverses.r_data.power for i in lane],
-            inverse=inverses.r_data.value, last=terms.r_data.last)
-        products, s = multiply(flow, s.term, [s.inverse for _ in lane], last=s.last)
-        s = flow.stage(value=[self._round(product) for product in products], last=s.last)
-        m.d.comb += [results.write.eq(flow.valid), results.w_data.last.eq(s.last)]
-        m.d.comb += [results.w_data.value[i].eq(s.value[i]) for i in lane]
-        m.d.comb += [
-            self.o.valid.eq(results.ready),
-            self.o.payload.eq(results.r_data),
-            results.read.eq(self.o.valid & self.o.ready),
-        ]
+        flow = Flow(m, terms.ready & inverses.ready, "normalise", advance)
+        s = self._product(m, flow, terms.r_data, inverses.r_data)
+        m.d.comb += [self.o.valid.eq(flow.valid), self.o.p.last.eq(s.last)]
+        m.d.comb += [self.o.p.value[i].eq(s.value[i]) for i in lane]
         return m
 
     def _maximum(self, m, flow):
@@ -129,79 +115,171 @@ class Softmax(wiring.Component):
         bits = self._spec.bits
         lowest = Const(-(1 << (bits - 1)), signed(bits))
         beat = self.i.payload
-        s = flow.stage(
-            value=[Mux(beat.valid_mask[i], beat.value[i], lowest)
-                   for i in range(self._spec.parallel)],
-            last=beat.last)
-        while len(s.value) > 1:
-            pairs = zip(s.value[::2], s.value[1::2], strict=True)
-            s = flow.stage(value=[Mux(a > b, a, b) for a, b in pairs], last=s.last)
+        values, last = [Mux(beat.valid_mask[i], beat.value[i], lowest)
+                        for i in range(self._spec.parallel)], beat.last
+        while len(values) > 1:
+            for _ in range(2 if len(values) > 2 else 1):
+                values = [self._larger(m, a, b)
+                          for a, b in zip(values[::2], values[1::2], strict=True)]
+            s = flow.stage(value=values, last=last)
+            values, last = s.value, s.last
         so_far = Signal(signed(bits), init=-(1 << (bits - 1)))
-        best = Mux(s.value[0] > so_far, s.value[0], so_far)
+        best = self._larger(m, values[0], so_far)
         with m.If(flow.valid):
-            m.d.sync += so_far.eq(Mux(s.last, lowest, best))
-        s = flow.stage(keep=s.last, best=best)
+            m.d.sync += so_far.eq(Mux(last, lowest, best))
+        s = flow.stage(keep=last, best=best)
         return s.best, flow.valid
 
-    def _exponential(self, m, flow, s):
+    def _larger(self, m, a, b):
+        larger = Signal(signed(self._spec.bits), name="larger")
+        m.d.comb += larger.eq(Mux(a > b, a, b))
+        return larger
+
+    def _exponential(self, m, flow, distances, **carried):
         """exp(−distance · 2^i_exponent), fraction + growth bits after the point; 0 if invalid."""
         form, lane = self._format, range(self._spec.parallel)
+        bits, fraction = self._spec.bits, form.fraction
         shift = Signal(range(SHIFT_MAXIMUM + 1))
         wanted = Signal(signed(10))
         m.d.comb += wanted.eq(WHOLE - self.i_exponent)
         m.d.sync += shift.eq(
             Mux(wanted < 0, 0, Mux(wanted > SHIFT_MAXIMUM, SHIFT_MAXIMUM, wanted)))
+        fine, coarse = shift[:3], shift[3:]
+        s = flow.stage(aligned=[Cat(Const(0, 7), distance[:bits]) >> fine
+                                for distance in distances], **carried)
 
-        log2e = Const(form.log2e, form.fraction + 1)
-        products, s = multiply(flow, [log2e for _ in lane], s.distance,
-                               valid_mask=s.valid_mask, last=s.last)
-        eights, ones = Cat(Const(0, 3), shift[3:]), shift[:3]
-        s = flow.stage(power=[Cat(Const(0, WHOLE), product) >> eights for product in products],
-                       valid_mask=s.valid_mask, last=s.last)
-        s = flow.stage(power=[power >> ones for power in s.power],
-                       valid_mask=s.valid_mask, last=s.last)
-        # From 2^−64 on, and where there is no element, there is nothing.
-        top = form.fraction + WHOLE
-        mantissas, s = quadratic(
-            m, flow, exponential(form.fraction), [power[:form.fraction] for power in s.power],
-            "exponential_table",
-            whole=[power[form.fraction:top] for power in s.power],
-            some=[s.valid_mask[i] & ~s.power[i][top:].any() for i in lane], last=s.last)
+        # t has WHOLE bits before and `fraction` after the point.
+        scaled = [Cat(Const(0, fraction + WHOLE - 7), aligned) >> Cat(Const(0, 3), coarse)
+                  for aligned in s.aligned]
+        top = fraction + WHOLE
+        whole = [_look_up(m, whole_table(), value[fraction - TOP:top], "whole")
+                 for value in scaled]
+        rest = [(scaled[i][:fraction]
+                 - _look_up(m, form.ln2, whole[i][:form.whole_bits], "whole_ln2"))[:fraction]
+                for i in lane]
+        # Where there is no element, and from e^−32 on, everything is shifted out.
         s = flow.stage(
-            term=[Mux(s.some[i], Cat(Const(0, form.growth), mantissas[i]), 0)
-                  >> Cat(Const(0, 3), s.whole[i][3:]) for i in lane],
-            ones=[whole[:3] for whole in s.whole], last=s.last)
-        s = flow.stage(term=[s.term[i] >> s.ones[i] for i in lane], last=s.last)
-        return s.term, s
+            rest=rest, last=s.last, valid_mask=s.valid_mask,
+            whole=[whole[i] | (~s.valid_mask[i] | scaled[i][top:].any()).replicate(len(whole[i]))
+                   for i in lane])
 
-    def _reciprocal(self, m, flow, terms, last):
-        """Reciprocal of a row's sum over 2^power, and that power."""
+        s = flow.stage(
+            centre=[_look_up(m, form.centres, rest[form.offset_bits:], "centre")
+                    for rest in s.rest],
+            slope=[self._slope(m, rest[:form.offset_bits]) for rest in s.rest],
+            whole=s.whole, valid_mask=s.valid_mask, last=s.last)
+        return flow.stage(
+            mantissa=[self._scaled(m, s.centre[i], s.slope[i]) for i in lane],
+            whole=s.whole, valid_mask=s.valid_mask, last=s.last)
+
+    def _shifted(self, m, mantissa, whole):
+        """Exponential with fraction + growth bits after the point."""
         form = self._format
-        while len(terms) > 1:
-            pairs = zip(terms[::2], terms[1::2], strict=True)
-            s = flow.stage(terms=[a + b for a, b in pairs], last=last)
-            terms, last = s.terms, s.last
+        term = Signal(form.fraction + form.growth + 1, name="term")
+        m.d.comb += term.eq(Cat(Const(0, form.growth), mantissa) >> whole)
+        return term
+
+    def _slope(self, m, offset):
+        """u = v − v²/2, where v is the offset less half a segment."""
+        form = self._format
+        positive = offset[-1]
+        size = offset[:-1] ^ (~positive).replicate(len(offset) - 1)
+        square = _look_up(m, form.squares, size[len(size) - form.square_bits:], "square")
+        value = Cat(offset[:-1], ~positive).as_signed()
+        return (value - square)[:form.offset_bits + 1].as_signed()
+
+    def _scaled(self, m, centre, slope):
+        """centre·(1 − slope)."""
+        form = self._format
+        heap = BitHeap(m, form.fraction + EXTRA + 1, "mantissa")
+        heap.add(centre, EXTRA)
+        heap.add(form.product_offset)
+        add_truncated(heap, centre, slope, form.fraction - EXTRA, subtract=True)
+        return sum(heap.rows())[EXTRA:form.fraction + EXTRA + 1]
+
+    def _row_sum(self, m, flow, terms, valid_mask, last):
+        """Sum of a row's terms over 2^power in [1, 2), and that power."""
+        form = self._format
         # A sum is at most max_row: no more bits than these are ever used.
-        width = form.fraction + 2 * form.growth + 1
+        one = form.fraction + form.growth + 1
+        width = one + form.growth + 1
+        terms = [Cat(valid, term) for valid, term in zip(valid_mask, terms, strict=True)]
+        for _ in range(cost.sum_stages(self._spec.parallel)):
+            rows = []
+            for start in range(0, len(terms), 16):
+                heap = BitHeap(m, width, f"sum_{len(terms)}_{start}")
+                for term in terms[start:start + 16]:
+                    heap.add(term)
+                rows += heap.rows()
+            s = flow.stage(terms=rows, last=last)
+            terms, last = s.terms, s.last
         so_far = Signal(width)
-        total = (so_far + terms[0])[:width]
+        total = (so_far + sum(terms[1:], terms[0]))[:width]
         with m.If(flow.valid):
             m.d.sync += so_far.eq(Mux(last, 0, total))
         s = flow.stage(keep=last, total=total)
-        one = form.fraction + form.growth
         power = Signal(range(form.growth + 1))
         for level in range(1, form.growth + 1):
             with m.If(s.total[one + level]):
                 m.d.comb += power.eq(level)
         s = flow.stage(total=s.total, power=power)
-        s = flow.stage(mantissa=(s.total >> s.power)[form.growth:one], power=s.power)
-        values, s = quadratic(
-            m, flow, reciprocal(form.fraction), [s.mantissa], "reciprocal_table", power=s.power)
-        return values[0], s.power
+        below = max(form.inverse - one, 0)
+        mantissa = (Cat(Const(0, below), s.total) >> s.power)[one + below - form.inverse:]
+        s = flow.stage(mantissa=mantissa[:form.inverse], power=s.power)
+        return s.mantissa, s.power
 
-    def _round(self, product):
-        """Probability: ties to even, and below 1."""
-        cut, bits = self._format.round_bits, self._spec.bits
-        value, guard, rest = product[cut:], product[cut - 1], product[:cut - 1]
-        rounded = value + (guard & (rest.any() | value[0]))
-        return Mux(rounded >> (bits - 1), (1 << (bits - 1)) - 1, rounded)[:bits]
+    def _inverse(self, m, flow, mantissa, power):
+        """Reciprocal of 1 + mantissa, below 1, over 2^power."""
+        form = Reciprocal(self._format.inverse)
+        bits, centre_bits = form.bits, form.centre_bits
+        s = flow.stage(mantissa=mantissa, power=power, centre=_look_up(
+            m, form.centres, mantissa[bits - form.index_bits:], "inverse_centre"))
+        heap = BitHeap(m, form.rest_bits, "rest")
+        heap.add(form.rest_offset)
+        add_truncated(heap, Cat(s.mantissa, Const(1, 1)), Cat(s.centre, Const(0, 1)),
+                      centre_bits - EXTRA, subtract=True)
+        s = flow.stage(rest=sum(heap.rows())[:form.rest_bits], centre=s.centre, power=s.power)
+        powers = _look_up(m, form.powers, s.rest[form.rest_bits - form.power_bits:], "powers")
+        s = flow.stage(slope=(s.rest + powers)[:form.rest_bits], centre=s.centre, power=s.power)
+        heap = BitHeap(m, bits + EXTRA + 1, "inverse")
+        heap.add(s.centre, bits + EXTRA - centre_bits)
+        heap.add(form.offset)
+        add_truncated(heap, s.centre, s.slope, centre_bits)
+        s = flow.stage(value=sum(heap.rows())[EXTRA:bits + EXTRA + 1], power=s.power)
+        return (s.value[:-1] | s.value[-1].replicate(bits)) >> s.power
+
+    def _product(self, m, flow, terms, inverse):
+        """Probabilities: terms times the reciprocal, rounded, and below 1."""
+        bits, lane = self._spec.bits, range(self._spec.parallel)
+        # Half a unit stands for what a term has lost; 1 is exact.
+        s = flow.stage(
+            factor=[Cat(~terms.value[i][-1], terms.value[i]) for i in lane],
+            once=inverse, thrice=inverse + Cat(Const(0, 1), inverse), last=terms.last)
+        multiples = s.once, Cat(Const(0, 1), s.once), s.thrice
+        sums = [self._rows(m, factor, multiples) for factor in s.factor]
+        s = flow.stage(a=[a for a, _ in sums], b=[b for _, b in sums], last=s.last)
+        values = [(s.a[i] + s.b[i])[COLUMNS:COLUMNS + bits] for i in lane]
+        return flow.stage(value=[value[:-1] | value[-1].replicate(bits - 1) for value in values],
+                          last=s.last)
+
+    def _rows(self, m, factor, multiples):
+        """Two addends of a rounded product, by radix-4 digits of one factor."""
+        form = self._format
+        heap = BitHeap(m, form.inverse + 1, "product")
+        heap.add(form.rounding)
+        for digit in range(form.factor_digits):
+            low, high = (*factor[2 * digit:2 * digit + 2], Const(0, 1))[:2]
+            cut = form.kept + 1 - 2 * digit
+            chosen = (low & ~high, ~low & high, low & high)
+            row = Const(0, 1)
+            for select, multiple in zip(chosen, multiples, strict=True):
+                row |= multiple[cut:] & select.replicate(len(multiple) - cut)
+            heap.add(heap.named(row, "row"))
+        return heap.rows()
+
+
+def _look_up(m, table, index, name):
+    """Entry of a constant table; beyond its end, the last."""
+    value = Signal(range(max(table) + 1), name=name)
+    m.d.comb += value.eq(Array(Const(entry, len(value)) for entry in table)[index])
+    return value

@@ -11,12 +11,12 @@ import torch
 
 from hwgen.program import Job
 from hwgen.units.softmax import cost, jobs
-from hwgen.units.softmax.golden import golden, output_exponent
+from hwgen.units.softmax.golden import _exponential, _reciprocal, golden, output_exponent
 from hwgen.units.softmax.spec import SoftmaxSpec
-from hwgen.units.softmax.table import Format, exponential, reciprocal, shift_of
+from hwgen.units.softmax.table import COLUMNS, EXTRA, Format, Reciprocal, shift_of, whole_table
 
-BOUND = 0.6
-"""Ulps that are allowed here; the contract says 1, the largest error seen is 0.56."""
+BOUND = 0.9
+"""Ulps that are allowed here; the contract says 1, the largest error seen is 0.86."""
 
 WIDTHS = (4, 5, 8, 12, 16, 20, 24)
 RNG = np.random.default_rng
@@ -114,73 +114,116 @@ def test_against_mpmath():
         assert worst < BOUND
 
 
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("n", [2, 3, 5, 16])
+def test_near_equal_terms(bits, n):
+    # Shares between 1/n and 1, where errors of the terms count most.
+    spec = SoftmaxSpec(1, bits, n)
+    rng = RNG(n)
+    for i_exponent in range(1 - bits, 5 - bits):
+        x = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (4000, n))
+        same = np.where(np.arange(n) == 0, 2 ** (bits - 1) - 1, x[:, :1])
+        for rows in (x, same):
+            got = golden(rows, i_exponent, spec)
+            assert np.abs(got - exact(rows, i_exponent, bits)).max() < BOUND
+
+
 @pytest.mark.parametrize("bits", range(4, 25))
 def test_tables_against_mpmath(bits):
-    form = Format.of(SoftmaxSpec(1, bits, 1))
-    fraction = form.fraction
-    assert fraction == bits + 5
+    form = Format.of(SoftmaxSpec(1, bits, 300))
+    one = 2**form.fraction
+    assert form.fraction == bits + 1
     with mpmath.workdps(40):
-        assert form.log2e == int(mpmath.nint(2**fraction / mpmath.log(2)))
-        for table, function in (
-            (exponential(fraction), lambda f: mpmath.mpf(2) ** -f),
-            (reciprocal(fraction), lambda f: 1 / (1 + f)),
-        ):
-            segments = 1 << table.index_bits
-            assert len(table.c0) == len(table.c1) == len(table.c2) == segments
-            assert table.index_bits + table.offset_bits == fraction
-            for segment in range(segments):
-                a, b, c = (
-                    function(mpmath.mpf(2 * segment + half) / (2 * segments)) * 2**fraction
-                    for half in range(3)
-                )
-                wanted = (a, 3 * a - 4 * b + c, 2 * a - 4 * b + 2 * c)
-                got = (table.c0[segment], table.c1[segment], table.c2[segment])
-                assert all(abs(g - w) <= 0.5 for g, w in zip(got, wanted, strict=True))
+        ln2 = mpmath.log(2)
+        assert list(whole_table()) == [int(mpmath.floor(i / (8 * ln2))) for i in range(256)]
+        wanted = [int(mpmath.floor(k * ln2 * one)) % one for k in range(whole_table()[-1] + 1)]
+        assert list(form.ln2) == wanted
+        segments = 1 << form.index_bits
+        # The distance to a multiple of ln 2 is below 0.82.
+        assert len(form.centres) == int((ln2 + 0.125) * segments) + 1
+        for segment, centre in enumerate(form.centres):
+            assert abs(centre - mpmath.exp(-(segment + 0.5) / segments) * one) <= 0.5
+        intervals = 1 << form.square_bits
+        assert len(form.squares) == intervals
+        for interval, square in enumerate(form.squares):
+            offset = (interval + 0.5) / (2 * segments * intervals)
+            assert abs(square - mpmath.mpf(offset) ** 2 / 2 * one) <= 0.5
 
 
-@pytest.mark.parametrize("bits", [4, 8, 12, 20, 24])
-def test_functions_stay_within_units_of_the_last_bit(bits):
-    fraction = bits + 5
-    argument = RNG(1).integers(0, 1 << fraction, 100_000) if fraction > 17 else np.arange(
-        1 << fraction
-    )
-    place = argument / 2**fraction
-    functions = ((exponential(fraction), 2**-place), (reciprocal(fraction), 1 / (1 + place)))
-    for table, wanted in functions:
-        assert np.abs(table.evaluate(argument) - wanted * 2**fraction).max() < 2.5
+@pytest.mark.parametrize("bits", range(4, 25))
+def test_tables_of_the_reciprocal_against_mpmath(bits):
+    form = Reciprocal(bits - 1 + COLUMNS)
+    segments, unit = 1 << form.index_bits, 2 ** (form.bits + EXTRA)
+    with mpmath.workdps(40):
+        assert len(form.centres) == segments
+        for segment, centre in enumerate(form.centres):
+            place = 1 + mpmath.mpf(2 * segment + 1) / (2 * segments)
+            assert abs(centre - 2**form.centre_bits / place) <= 0.5
+        half = 1 << (form.power_bits - 1)
+        assert len(form.powers) == 2 * half
+        for index, power in enumerate(form.powers):
+            place = mpmath.mpf(index - 2 * half * (index >= half)) + 0.5
+            d = place / half / segments
+            assert abs(power - (d**2 + d**3) * unit) <= 0.5
+
+
+@pytest.mark.parametrize("bits", range(4, 25))
+def test_exponential_of_every_argument(bits):
+    form = Format(bits, 9)
+    argument = np.arange(min(2 << form.fraction, 1 << 19))
+    if 2 << form.fraction > 1 << 19:
+        argument = np.append(argument, RNG(bits).integers(0, 8 << form.fraction, 200_000))
+    got = _exponential(argument, -form.fraction, form)
+    assert got[0] == 1 << (form.fraction + form.growth)
+    place = np.ldexp(argument.astype(float), -form.fraction)
+    wanted = np.exp(-place) * 2.0 ** (form.fraction + form.growth)
+    # In ulps of the output, relative to the exponential, and a unit of its own fraction.
+    error = (np.abs(got - wanted) - 1) / wanted * 2 ** (bits - 1)
+    assert error.max() < 1.4
+
+
+@pytest.mark.parametrize("bits", range(4, 25))
+def test_reciprocal_of_every_argument(bits):
+    form = Reciprocal(bits - 1 + COLUMNS)
+    argument = np.arange(1 << min(form.bits, 18))
+    if form.bits > 18:
+        argument = np.append(argument, RNG(bits).integers(0, 1 << form.bits, 200_000))
+    argument = np.append(argument, (1 << form.bits) - 1)
+    wanted = 1 / (1 + np.ldexp(argument.astype(float), -form.bits))
+    error = np.ldexp(_reciprocal(argument, form).astype(float), -form.bits) - wanted
+    assert np.abs(error).max() * 2 ** (bits - 1) < 0.15
 
 
 def test_widths():
     form = Format.of(SoftmaxSpec(16, 20, 512))
-    assert (form.fraction, form.growth, form.product, form.term) == (25, 9, 52, 35)
-    assert (form.kept, form.round_bits) == (23, 29)
+    assert (form.fraction, form.growth, form.index_bits, form.offset_bits) == (21, 9, 6, 15)
+    assert (form.square_bits, form.whole_bits, form.kept, form.inverse) == (7, 5, 20, 24)
+    assert (form.factor_digits, form.rounding, form.product_offset) == (11, 19, 6)
+    inverse = Reciprocal(24)
+    assert (inverse.index_bits, inverse.centre_bits, inverse.rest_bits) == (8, 10, 19)
+    assert (inverse.power_bits, inverse.rest_offset, inverse.offset) == (7, 3, 5)
     assert [Format.of(SoftmaxSpec(1, 8, n)).growth for n in (1, 2, 3, 4096)] == [0, 1, 2, 12]
-    assert [shift_of(e) for e in (-128, -58, -57, -56, 0, 6, 127)] == [63, 63, 63, 62, 6, 0, 0]
+    assert [shift_of(e) for e in (-128, -59, -58, -57, 0, 5, 127)] == [63, 63, 63, 62, 5, 0, 0]
 
 
 def test_known_values():
     x = np.asarray([3, 1, 0, -2]) << 16
-    assert golden(x, -16, SoftmaxSpec(1, 20, 64)).tolist() == [439890, 59533, 21901, 2964]
+    assert golden(x, -16, SoftmaxSpec(1, 20, 64)).tolist() == [439891, 59533, 21901, 2964]
     assert output_exponent(SoftmaxSpec(1, 20, 64)) == -19
     # The bits that the RTL was proven equal to: a change here is a change of the hardware.
     x = np.arange(64 * 100).reshape(100, 64) ** 3 * 7919 % 2**20 - 2**19
     got = golden(x, -17, SoftmaxSpec(1, 20, 64), x % 5 > 0)
-    assert zlib.crc32(got.astype("<i8").tobytes()) == 3848235702
-
-
-def test_table_sizes():
-    sizes = [(exponential(n).index_bits, reciprocal(n).index_bits) for n in range(9, 30)]
-    assert sizes[:5] == [(1, 2), (1, 2), (1, 3), (2, 3), (2, 3)]
-    assert sizes[-5:] == [(6, 7), (6, 8), (7, 8), (7, 8), (7, 9)]
+    assert zlib.crc32(got.astype("<i8").tobytes()) == 3763608407
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
-def test_equal_scores_share_exactly(bits):
+def test_equal_scores_share_equally(bits):
     spec = SoftmaxSpec(1, bits, 4096)
     for n in (1, 2, 4, 16, 64, 4096):
         share = min(2.0 ** (bits - 1) / n, 2 ** (bits - 1) - 1)
         for value in (-(2 ** (bits - 1)), 0, 2 ** (bits - 1) - 1):
-            assert (golden(np.full((1, n), value), -3, spec) == round(share)).all()
+            got = golden(np.full((1, n), value), -3, spec)
+            assert np.abs(got - share).max() <= 0.5
 
 
 def test_what_is_masked_counts_for_nothing():
@@ -234,11 +277,11 @@ def test_rows_that_are_too_long_are_refused():
 
 def test_cycles():
     assert [cost.cycles(SoftmaxSpec(p, 8, 512), 128) for p in (1, 2, 4, 8, 16, 32)] == [
-        424, 234, 140, 94, 72, 62]
+        401, 211, 115, 68, 44, 34]
     spec = SoftmaxSpec(8, 8, 512)
-    assert [cost.cycles(spec, n) for n in (1, 8, 9, 17)] == [49, 49, 52, 55]
-    assert cost.cycles_back_to_back(spec, 17, 5) == 55 + 4 * 3
-    assert cost.cycles_of_rows(spec, [17] * 5) == 55 + 4 * 3
+    assert [cost.cycles(spec, n) for n in (1, 8, 9, 17)] == [23, 23, 26, 29]
+    assert cost.cycles_back_to_back(spec, 17, 5) == 29 + 4 * 3
+    assert cost.cycles_of_rows(spec, [17] * 5) == 29 + 4 * 3
     # A short row waits for the long one before it, a long one for nothing but itself.
     assert cost.cycles_of_rows(spec, [64, 1]) == cost.cycles(spec, 64) + 1
     assert cost.cycles_of_rows(spec, [1, 64]) == cost.cycles(spec, 64) + 1
