@@ -19,3 +19,17 @@ def tree_levels(width: Any) -> Any:
 def beats(n: Any, parallel: Any) -> Any:
     """⌈n / parallel⌉ for numbers and for arrays alike."""
     return -(-n // parallel)
+
+
+DADDA = (2, 3, 4, 6, 9, 13, 19, 28, 42, 63, 94, 141, 211, 316, 474, 711, 1066)
+"""Rows that 0, 1, 2 … levels of full adders bring down to two: each ⌊3/2⌋ of the one before."""
+
+
+def dadda_below(rows: int) -> int:
+    """Return the rows that one level of full adders makes of `rows`, a number from 3 to 1066."""
+    return max(number for number in DADDA if number < rows)
+
+
+def carry_save_levels(rows: Any) -> Any:
+    """Levels of full adders from `rows` to two, for a number and for arrays alike."""
+    return sum(1 * (rows > number) for number in DADDA[:-1])

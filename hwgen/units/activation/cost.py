@@ -8,14 +8,14 @@ from typing import Any
 def latency(spec: Any) -> Any:
     """Cycles from a value's transfer in to its transfer out.
 
-    relu shifts twice and rounds: 3. gelu aligns the argument (3), looks up (1), takes Horner's
+    relu shifts and rounds: 2. gelu aligns the argument (3), looks up (1), takes Horner's
     three steps and the product with x in two stages each (8), and then does what relu does.
 
     Parameters
     ----------
     spec : ActivationSpec, or an object with `nonlinearity`, a string or an array of strings
     """
-    return 3 + 12 * (spec.nonlinearity == "gelu")
+    return 2 + 12 * (spec.nonlinearity == "gelu")
 
 
 def cycles(spec: Any, beats: Any) -> Any:
