@@ -15,7 +15,7 @@ def latency(spec: Any) -> Any:
     ----------
     spec : ActivationSpec, or an object with `nonlinearity`, a string or an array of strings
     """
-    return 2 + 12 * (spec.nonlinearity == "gelu")
+    return 2 + 8 * (spec.nonlinearity == "gelu")
 
 
 def cycles(spec: Any, beats: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from hwgen.units.activation import cost as activation_cost
 from hwgen.units.stages import carry_save_levels
 
-FIRST_LEVELS = 9
+FIRST_LEVELS = 8
 """Levels of full adders in the cycle of the multipliers."""
 
 LAST_LEVELS = 4
@@ -19,7 +19,7 @@ def latency(spec: Any) -> Any:
 
     One for multipliers and the first levels of the carry-save tree, one for the others and the
     accumulator, two to shift and round, and those of the non-linearity, which a result takes
-    whether or not it is applied. A tree of more than 13 levels takes one more.
+    whether or not it is applied. A tree of more than 12 levels takes one more.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ class MacLane(wiring.Component):
 
     Dot products follow one another without a gap, one beat of up to `macs` pairs a cycle
     (initiation interval 1); `initial` is read on a dot product's first beat, and one result leaves
-    for each `last`: `cost.latency` cycles after it, 4 (5 with more than 13 levels of adders) and
+    for each `last`: `cost.latency` cycles after it, 4 (5 with more than 12 levels of adders) and
     the activation's. Elastic: two groups of stages, up to the rounded sum and from there on, share
     an enable each and end in a register slice, so back-pressure reaches one group a cycle. Inputs
     are not registered before the multipliers. The constants must be steady from the cycle before
