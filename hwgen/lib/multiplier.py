@@ -35,13 +35,14 @@ def _signed_bits(value):
 
 def _add_row(heap, left, high, low, below, weight):
     """Add one digit's multiple of `left`: its ones' complement and a 1 where the digit is < 0."""
-    once = low ^ below
-    twice = (high & ~low & ~below) | (~high & low & below)
-    flipped = left ^ high.replicate(len(left))
+    digit = heap.named(Cat(low ^ below, (high & ~low & ~below) | (~high & low & below)), "digit")
+    once, twice = digit[0], digit[1]
+    flipped = heap.named(left ^ high.replicate(len(left)), "flipped")
     # One bit more than the factor for the doubled one; neither of the two for a digit of 0.
     row = ((Cat(flipped, flipped[-1]) & once.replicate(len(left) + 1))
            | (Cat(high, flipped) & twice.replicate(len(left) + 1)))
-    heap.add(heap.named(row[1:], "row").as_signed(), weight + 1)
+    heap.add(heap.named(row, "row")[1:].as_signed(), weight + 1)
     # The last bit and the 1 together are the factor's last bit and a carry.
     last = once & left[0]
-    heap.add_bits([last, high & ~(low & below) & ~last], weight)
+    ends = heap.named(Cat(last, high & ~(low & below) & ~last), "ends")
+    heap.add_bits(list(ends), weight)
