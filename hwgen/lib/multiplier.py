@@ -16,7 +16,8 @@ def add_product(heap, left, right, shift=0):
     left, right : signed or unsigned values; the one with fewer bits is best at the right
     shift : weight of the product's last bit
     """
-    left, right = _signed_bits(left), _signed_bits(right)
+    left = heap.named(_signed_bits(left), "left")
+    right = heap.named(_signed_bits(right), "right")
     digits = list(right)
     if len(digits) % 2:
         digits.append(digits[-1])

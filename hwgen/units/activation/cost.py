@@ -8,8 +8,9 @@ from typing import Any
 def latency(spec: Any) -> Any:
     """Cycles from a value's transfer in to its transfer out.
 
-    relu shifts and rounds: 2. gelu aligns the argument (3), looks up (1), takes Horner's
-    three steps and the product with x in two stages each (8), and then does what relu does.
+    relu shifts (1) and rounds (1). gelu aligns the argument (1), looks up (1), takes Horner's three
+    steps in one and twice two stages (5) and the product with x in one (1), whose carries are added
+    with the shift, and then does what relu does.
 
     Parameters
     ----------

@@ -14,9 +14,9 @@ from hwgen.units.activation.table import DEGREE, LARGEST_GAIN, LIMIT_LOG2, tail_
 class Activation(wiring.Component):
     """relu or gelu of a stream of numbers, and a by-pass.
 
-    Latency 3 (relu) or 15 cycles (gelu), initiation interval 1, elastic: groups of four stages
-    that share an enable, cut by register slices. The constants must be steady from the cycle
-    before the first value until the last has left.
+    Latency 2 (relu) or 10 cycles (gelu), initiation interval 1, elastic: all stages share an
+    enable, the ready register of the slice at the output. The constants must be steady from the
+    cycle before the first value until the last has left.
 
     Parameters
     ----------

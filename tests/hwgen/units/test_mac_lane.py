@@ -12,7 +12,7 @@ from hwgen.program import Job
 from hwgen.units.activation.golden import activation
 from hwgen.units.activation.spec import ActivationSpec
 from hwgen.units.mac_lane import golden, jobs
-from hwgen.units.mac_lane.cost import beats_of, cycles, latency
+from hwgen.units.mac_lane.cost import beats_of, cycles, latency, tree_rows
 from hwgen.units.mac_lane.spec import MacLaneSpec
 
 
@@ -133,15 +133,27 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_latency() -> None:
-    for macs, wanted in ((1, 9), (2, 10), (4, 11), (8, 12), (16, 13), (32, 14), (64, 15)):
+    for macs, wanted in ((1, 6), (2, 6), (4, 6), (8, 6), (16, 6), (32, 6), (64, 7)):
         assert latency(MacLaneSpec(macs, 8, 28, "relu")) == wanted
-        assert latency(MacLaneSpec(macs, 8, 28, "gelu")) == wanted + 12
+        assert latency(MacLaneSpec(macs, 8, 28, "gelu")) == wanted + 8
         assert cycles(MacLaneSpec(macs, 8, 28, "relu"), 5) == wanted + 5
     edge = AcceleratorDesign.load("edge")
     other = AcceleratorDesign.load({**edge.model_dump(), "nonlinearity": "relu"})
     batch = DesignBatch.of([edge, other, edge])
-    np.testing.assert_array_equal(latency(batch.mac_lane), [25, 13, 25])
-    np.testing.assert_array_equal(cycles(batch.mac_lane, np.asarray([1, 2, 3])), [26, 15, 28])
+    np.testing.assert_array_equal(latency(batch.mac_lane), [14, 6, 14])
+    np.testing.assert_array_equal(cycles(batch.mac_lane, np.asarray([1, 2, 3])), [15, 8, 17])
+
+
+def test_a_deep_tree_takes_another_cycle() -> None:
+    # 211 rows take 12 levels: 16 multipliers of 24 bits have 210 rows, 32 of 12 bits have 226.
+    specs = [(16, 24), (16, 23), (32, 10), (32, 11), (32, 12), (64, 4), (64, 5), (64, 24), (1, 24)]
+    rows = [210, 210, 194, 226, 226, 194, 258, 834, 15]
+    wanted = [6, 6, 6, 7, 7, 6, 7, 7, 6]
+    assert [tree_rows(MacLaneSpec(*spec, 62, "relu")) for spec in specs] == rows
+    assert [latency(MacLaneSpec(*spec, 62, "relu")) for spec in specs] == wanted
+    macs, bits = np.asarray(specs).T
+    batch = SimpleNamespace(macs=macs, bits=bits, nonlinearity=np.asarray(["relu"] * len(specs)))
+    np.testing.assert_array_equal(latency(batch), wanted)
 
 
 def test_beats() -> None:
@@ -180,7 +192,7 @@ def test_beats_hold_the_operands_in_order() -> None:
     assert jobs.expected(spec, job) == {"o": [{"value": 24, "accumulator": 48},
                                               {"value": 10, "accumulator": 20},
                                               {"value": 31, "accumulator": 62}]}
-    assert job.cycles == 4 + 10
+    assert job.cycles == 4 + 6
 
 
 def test_jobs_of_unequal_operands_are_refused() -> None:
