@@ -26,7 +26,7 @@ class Activation(wiring.Component):
     Ports
     -----
     i, o : streams of {value: signed(bits), carried: unsigned(carried_bits)}
-    activate : values pass unchanged while 0
+    activate : 0: values pass unchanged; 1: the non-linearity; 2: relu, whatever that is
     i_exponent, o_exponent : signed(8), exponents of argument and result
     """
 
@@ -39,7 +39,7 @@ class Activation(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)),
-            "activate": In(1),
+            "activate": In(range(3)),
             "i_exponent": In(signed(8)),
             "o_exponent": In(signed(8)),
         })
@@ -57,7 +57,7 @@ class Activation(wiring.Component):
         bits = self.spec.bits
         fall = Signal(signed(10))
         shift = Signal(range(max(bits - lowest + 1, 8)), reset_less=True)
-        m.d.comb += fall.eq(Mux(self.activate, self.o_exponent - self.i_exponent, 0))
+        m.d.comb += fall.eq(Mux(self.activate.any(), self.o_exponent - self.i_exponent, 0))
         m.d.sync += shift.eq(Mux(fall < lowest, 0, Mux(fall > bits, bits, fall) - lowest))
         value, carried = shift_round(pipe, wide, shift, bits, drop=drop, **carried)
         pipe.finish(self.o, value=value, **carried)
@@ -66,7 +66,7 @@ class Activation(wiring.Component):
     def _relu(self, carried):
         """Return the value shifted up as far as it may have to rise."""
         rise = self.spec.bits - 1
-        value = Mux(self.activate & self.i.p.value[-1], 0, self.i.p.value)
+        value = Mux(self.activate.any() & self.i.p.value[-1], 0, self.i.p.value)
         return value.shift_left(rise), -rise, 0, carried
 
     def _gelu(self, m, pipe, carried):
@@ -97,7 +97,7 @@ class Activation(wiring.Component):
         m.d.comb += aligned.eq(size.shift_left(whole) >> fall)
         s = pipe.stage(
             below=Mux(positive, opposite, value), positive=positive,
-            beyond=aligned[whole:].any() | ~self.activate,
+            beyond=aligned[whole:].any() | ~self.activate[0],
             inside=aligned[:table.segment_bits], segment=aligned[table.segment_bits:whole],
             **carried)
         s = stage(s, tail=column(table, DEGREE)[s.segment])
@@ -116,7 +116,7 @@ class Activation(wiring.Component):
         heap = BitHeap(m, bits + table.fraction_bits, "product")
         add_product(heap, s.tail, s.below)
         # x itself is the complement of −x, and a 1, where it counts.
-        linear = Mux(s.positive, ~s.below, Mux(self.activate, 0, s.below))
+        linear = Mux(s.positive, ~s.below, Mux(self.activate.any(), 0, s.below))
         heap.add(heap.named(linear[:bits].as_signed(), "linear"), table.fraction_bits)
         heap.add_bits([s.positive], table.fraction_bits)
         s = stage(s, drop=("tail", "below", "positive", "beyond"),

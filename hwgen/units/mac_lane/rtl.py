@@ -39,7 +39,7 @@ class MacLane(wiring.Component):
         multipliers without a pair get zeros
     o : stream of {value: signed(bits), accumulator: signed(accumulator_bits)}
     shift : right shift of the accumulator, 0 to accumulator_bits − 1
-    activate : whether the non-linearity is applied
+    activate : 0: rounded sums as they are; 1: the non-linearity is applied; 2: relu
     i_exponent, o_exponent : signed(8), exponents of the rounded sum and of the activation's result
     """
 
@@ -53,7 +53,7 @@ class MacLane(wiring.Component):
             "o": Out(stream.Signature(data.StructLayout({
                 "value": signed(spec.bits), "accumulator": signed(spec.accumulator_bits)}))),
             "shift": In(range(spec.accumulator_bits)),
-            "activate": In(1),
+            "activate": In(range(3)),
             "i_exponent": In(signed(8)),
             "o_exponent": In(signed(8)),
         })

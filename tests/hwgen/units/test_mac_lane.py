@@ -107,6 +107,20 @@ def test_rounding_and_saturation() -> None:
     assert golden.finish(sums, 2, spec, activate=True).tolist() == [max(n, 0) for n in wanted]
 
 
+def test_every_lane_has_relu() -> None:
+    sums = np.random.default_rng(8).integers(-(1 << 18), 1 << 18, size=300)
+    relu, gelu = MacLaneSpec(1, 8, 20, "relu"), MacLaneSpec(1, 8, 20, "gelu")
+    options = {"i_exponent": -4, "o_exponent": -6}
+    wanted = golden.finish(sums, 9, relu, activate=1, **options)
+    np.testing.assert_array_equal(golden.finish(sums, 9, relu, activate=2, **options), wanted)
+    np.testing.assert_array_equal(golden.finish(sums, 9, gelu, activate=2, **options), wanted)
+    assert not np.array_equal(golden.finish(sums, 9, gelu, activate=1, **options), wanted)
+    with pytest.raises(ValueError, match="at least i_exponent - 4 = -8, not -9"):
+        golden.finish(sums, 9, gelu, activate=2, i_exponent=-4, o_exponent=-9)
+    with pytest.raises(ValueError, match="activate must be 0, 1 or 2, not 3"):
+        golden.finish(sums, 9, gelu, activate=3)
+
+
 def test_accumulate_is_exact() -> None:
     left = np.full(4096, -(1 << 23))
     assert int(golden.accumulate(left, left, -5)) == (1 << 58) - 5
@@ -221,8 +235,8 @@ def test_random_jobs_reach_the_limits(nonlinearity: str) -> None:
             if not activate:
                 seen.update({f"value {beat['value']}"} if beat["value"] in (-128, 127) else ())
                 seen.update({"beyond"} if beat["accumulator"] >> shift > 127 else ())
-    assert seen == {"activate 0", "activate 1", "-128 · -128", "one beat", "more beats", "empty",
-                    "tie", "value -128", "value 127", "beyond"}
+    assert seen == {"activate 0", "activate 1", "activate 2", "-128 · -128", "one beat",
+                    "more beats", "empty", "tie", "value -128", "value 127", "beyond"}
 
 
 def test_jobs_show_another_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
