@@ -22,8 +22,9 @@ def test_every_value_of_nine_bits(nonlinearity: str, carried: int, simulator: st
     extra = [{"carried": index % 512} if carried else {} for index in range(512)]
     cases = []
     for activate, i_exponent, o_exponent in ((1, -5, -9), (1, -6, -5), (1, -12, -12), (0, -5, -9),
-                                             (1, 127, 127), (1, -128, 127)):
-        results = activation(values, i_exponent, o_exponent, spec) if activate else values
+                                             (1, 127, 127), (1, -128, 127), (2, -6, -8)):
+        applied = spec if activate == 1 else ActivationSpec(9, "relu")
+        results = activation(values, i_exponent, o_exponent, applied) if activate else values
         cases.append(Case(
             f"{activate} {i_exponent} {o_exponent}",
             {"activate": activate, "i_exponent": i_exponent, "o_exponent": o_exponent},

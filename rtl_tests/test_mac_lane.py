@@ -78,8 +78,49 @@ def test_dot_products_of_one_beat_leave_one_a_cycle(simulator: str) -> None:
     pairs = np.random.default_rng(5).integers(-128, 128, size=(2, 200, 4))
     job = jobs.make_job(spec, "one beat each", pairs[0], pairs[1], [7] * 200, 8, activate=True,
                         i_exponent=-4, o_exponent=-5)
-    assert job.cycles == 200 + 23
+    assert job.cycles == 200 + 14
     check(spec, [job], simulator)
+
+
+def random_spec(rng: np.random.Generator, largest: int) -> MacLaneSpec:
+    """Any lane of up to `largest` bits of operands on a side."""
+    while True:
+        macs, bits = 1 << int(rng.integers(0, 7)), int(rng.integers(4, 25))
+        if macs * bits <= largest:
+            width = int(rng.integers(2 * bits, min(62, 2 * bits + 14) + 1))
+            return MacLaneSpec(macs, bits, width, str(rng.choice(["relu", "gelu"])))
+
+
+@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.slow)
+                                                for seed in range(10, 200))])
+def test_random_lanes(seed: int, simulator: str) -> None:
+    rng = np.random.default_rng([seed, 20])
+    spec = random_spec(rng, 80 if seed < 10 else 64 * 24)
+    check(spec, [jobs.random_job(spec, rng) for _ in range(2)], simulator, (None, seed))
+
+
+@pytest.mark.parametrize("nonlinearity", ["relu", "gelu"])
+def test_a_job_straight_after_another_adds_its_beats_alone(nonlinearity: str, simulator: str
+                                                           ) -> None:
+    spec = MacLaneSpec(4, 8, 20, nonlinearity)
+    rng = np.random.default_rng(21)
+    rows = [rng.integers(-128, 128, size=(2, int(length))) for length in rng.integers(0, 17, 40)]
+    initial = rng.integers(-(1 << 18), 1 << 18, size=40).tolist()
+    drawn = [jobs.make_job(spec, f"{part}", [row[0] for row in rows[part]],
+                           [row[1] for row in rows[part]], initial[part], 6, activate=True,
+                           i_exponent=-4, o_exponent=-6)
+             for part in (slice(0, 15), slice(15, 40), slice(0, 40))]
+    check(spec, drawn, simulator)
+    beats = len(jobs.stimulus(spec, drawn[1])["i"])
+    assert drawn[2].cycles == drawn[0].cycles + beats
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [MacLaneSpec(64, 24, 62, "gelu"), MacLaneSpec(32, 11, 36, "relu")],
+                         ids=str)
+def test_trees_of_another_cycle(spec: MacLaneSpec, simulator: str) -> None:
+    rng = np.random.default_rng(22)
+    check(spec, [jobs.random_job(spec, rng) for _ in range(3)], simulator, (None, 3))
 
 
 def test_every_parameter_changes_the_verilog() -> None:

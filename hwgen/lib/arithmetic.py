@@ -1,6 +1,6 @@
 """Multiplication, rounding and saturation cut into pipeline stages."""
 
-from amaranth.hdl import Array, Cat, Const, Mux, signed
+from amaranth.hdl import Array, Cat, Const, Mux, Value, signed
 
 
 def partial_products(left, right):
@@ -39,15 +39,15 @@ def shift_bytes(value, count):
 
 
 def shift_round(pipe, value, shift, bits, *, drop=0, **carried):
-    """Divide by 2**(drop + shift), ties to even, saturate to `bits`: two stages and a rest.
+    """Divide by 2**(drop + shift), ties to even, saturate to `bits`: one stage and a rest.
 
-    The first stage shifts by whole bytes, the second by 0 to 7 bits; what falls out is kept as one
-    sticky bit. Rounding and saturation are an expression of the second stage, for the caller to
-    register.
+    The stage shifts by whole bytes and keeps what the result may need; what falls out below is
+    kept as one sticky bit, what stands above as whether the result saturates. The shift by 0 to 7
+    bits, rounding and saturation are an expression of that stage, for the caller to register.
 
     Parameters
     ----------
-    pipe : the pipeline that gets two stages
+    pipe : the pipeline that gets a stage
     value : signed value of the current stage
     shift : unsigned value of at least three bits, the same for all beats in flight
     bits : width of the result
@@ -60,12 +60,22 @@ def shift_round(pipe, value, shift, bits, *, drop=0, **carried):
     """
     # The guard bit, below the result's last bit, decides together with the sticky bit.
     wide = Cat(Const(0, 1), value)
-    s = pipe.stage(**_shifted(wide[drop:].as_signed(), shift[3:], 8, wide[:drop].any()), **carried)
-    s = pipe.stage(**_shifted(s.wide, shift[:3], 1, s.sticky),
-                   **{name: getattr(s, name) for name in carried})
-    result = s.wide[1:].as_signed()
-    up = s.wide[0] & (s.sticky | result[0])
-    return (_saturated(result, up, bits), {name: getattr(s, name) for name in carried})
+    below, wide = wide[:drop].any(), wide[drop:]
+    moved = _shifted(wide.as_signed(), shift[3:], 8, below)
+    window = min(len(wide), 1 + bits + 7)
+    negative = value[-1]
+    # Bits above the window are copies of the sign, or the result saturates.
+    above = moved["wide"][window - 1:]
+    s = pipe.stage(wide=moved["wide"][:window].as_signed(), sticky=moved["sticky"],
+                   over=~negative & above.any(), under=negative & ~above.all(), **carried)
+    moved = _shifted(s.wide, shift[:3], 1, s.sticky)
+    wide = moved["wide"]
+    result = wide[1:].as_signed()
+    up = wide[0] & (moved["sticky"] | result[0])
+    maximum, minimum = (1 << (bits - 1)) - 1, -(1 << (bits - 1))
+    rounded = Mux(s.over, Const(maximum, signed(bits)),
+                  Mux(s.under, Const(minimum, signed(bits)), _saturated(result, up, bits)))
+    return rounded, {name: getattr(s, name) for name in carried}
 
 
 def _shifted(wide, count, step, sticky):
@@ -76,7 +86,8 @@ def _shifted(wide, count, step, sticky):
     amounts = [step * n for n in range(1 << len(count))]
     shifted = Array(wide.shift_right(min(amount, width - 1)) for amount in amounts)
     fallen = Array(wide[:min(amount, width)].any() for amount in amounts)
-    return {"wide": shifted[count], "sticky": sticky | fallen[count]}
+    # An array's element is cast before anybody slices it: they differ in width.
+    return {"wide": Value.cast(shifted[count]), "sticky": sticky | fallen[count]}
 
 
 def _saturated(value, up, bits):

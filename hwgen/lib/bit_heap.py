@@ -4,6 +4,10 @@ from amaranth.hdl import Cat, Const, Signal, Value
 
 from hwgen.units.stages import dadda_below
 
+LONGEST_VECTOR = 64
+"""Adders in one vector at most: simulators limit the length of a line, and elaboration takes time
+with the square of a vector's length."""
+
 
 class BitHeap:
     """Bits by their weight, whose sum modulo 2**width is wanted.
@@ -16,7 +20,7 @@ class BitHeap:
     reduced area multipliers", Journal of VLSI Signal Processing 9, 1995).
 
     Signs and constants cost no bits in between: they are kept as one integer until the last levels.
-    All adders of a level are one vector, so that the Verilog stays short and simulates fast.
+    Adders are written as vectors, so that the Verilog stays short and simulates fast.
 
     Parameters
     ----------
@@ -119,19 +123,22 @@ class BitHeap:
         self._level += 1
 
     def _adders(self, groups, following, inputs):
-        """Add groups of two or three bits: one vector a level holds all of a kind."""
-        if not groups:
-            return
-        m, prefix = self._m, f"{self.name}_{self._level}_{'half' if inputs == 2 else 'full'}"
-        a, b, *c = (Signal(len(groups), name=f"{prefix}_{port}") for port in "abc"[:inputs])
-        total, carry = (Signal(len(groups), name=f"{prefix}_{port}") for port in ("sum", "carry"))
-        for port, signal in enumerate((a, b, *c), 1):
-            m.d.comb += signal.eq(Cat(group[port] for group in groups))
-        if c:
-            m.d.comb += [total.eq(a ^ b ^ c[0]), carry.eq((a & b) | (c[0] & (a ^ b)))]
-        else:
-            m.d.comb += [total.eq(a ^ b), carry.eq(a & b)]
-        for index, (weight, *_) in enumerate(groups):
-            following[weight].append(total[index])
-            if weight + 1 < self.width:
-                following[weight + 1].append(carry[index])
+        """Add groups of two or three bits, many of them in one vector."""
+        for start in range(0, len(groups), LONGEST_VECTOR):
+            part = groups[start:start + LONGEST_VECTOR]
+            kind = "half" if inputs == 2 else "full"
+            prefix = f"{self.name}_{self._level}_{kind}_{start // LONGEST_VECTOR}"
+            ports = [Signal(len(part), name=f"{prefix}_{port}") for port in "abc"[:inputs]]
+            for port, signal in enumerate(ports, 1):
+                self._m.d.comb += signal.eq(Cat(group[port] for group in part))
+            a, b, *c = ports
+            parity = self.named(a ^ b, f"{self._level}_parity")
+            if c:
+                total = self.named(parity ^ c[0], f"{self._level}_sum")
+                carry = self.named((a & b) | (c[0] & parity), f"{self._level}_carry")
+            else:
+                total, carry = parity, self.named(a & b, f"{self._level}_carry")
+            for index, (weight, *_) in enumerate(part):
+                following[weight].append(total[index])
+                if weight + 1 < self.width:
+                    following[weight + 1].append(carry[index])

@@ -64,7 +64,8 @@ class Pipeline:
     ----------
     m : the module that the stages are added to
     i : the stream that feeds the pipeline; its `ready` is driven here
-    group : stages that share an enable, the slice included
+    group : stages that share an enable, the slice included; None for all of them, where the
+        pipeline is short or state spans stages
     name : prefix of submodules and signals, for a component with several pipelines
 
     Examples
@@ -80,7 +81,7 @@ class Pipeline:
     """
 
     def __init__(self, m, i, *, group=4, name="pipeline"):
-        if group < 1:
+        if group is not None and group < 1:
             raise ValueError(f"group must be at least 1 stage, not {group}")
         self._m = m
         self._group = group

@@ -8,14 +8,15 @@ from typing import Any
 def latency(spec: Any) -> Any:
     """Cycles from a value's transfer in to its transfer out.
 
-    relu shifts twice and rounds: 3. gelu aligns the argument (3), looks up (1), takes Horner's
-    three steps and the product with x in two stages each (8), and then does what relu does.
+    relu shifts (1) and rounds (1). gelu aligns the argument (1), looks up (1), takes Horner's three
+    steps in one and twice two stages (5) and the product with x in one (1), whose carries are added
+    with the shift, and then does what relu does.
 
     Parameters
     ----------
     spec : ActivationSpec, or an object with `nonlinearity`, a string or an array of strings
     """
-    return 3 + 12 * (spec.nonlinearity == "gelu")
+    return 2 + 8 * (spec.nonlinearity == "gelu")
 
 
 def cycles(spec: Any, beats: Any) -> Any:

@@ -4,7 +4,9 @@ from amaranth.hdl import Array, Const, Module, Mux, Shape, Signal, signed, unsig
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.arithmetic import join, magnitude, partial_products, shift_bytes, shift_round
+from hwgen.lib.arithmetic import shift_round
+from hwgen.lib.bit_heap import BitHeap
+from hwgen.lib.multiplier import add_product
 from hwgen.lib.pipeline import Pipeline
 from hwgen.units.activation.table import DEGREE, LARGEST_GAIN, LIMIT_LOG2, tail_table
 
@@ -12,9 +14,9 @@ from hwgen.units.activation.table import DEGREE, LARGEST_GAIN, LIMIT_LOG2, tail_
 class Activation(wiring.Component):
     """relu or gelu of a stream of numbers, and a by-pass.
 
-    Latency 3 (relu) or 15 cycles (gelu), initiation interval 1, elastic: groups of four stages
-    that share an enable, cut by register slices. The constants must be steady from the cycle
-    before the first value until the last has left.
+    Latency 2 (relu) or 10 cycles (gelu), initiation interval 1, elastic: all stages share an
+    enable, the ready register of the slice at the output. The constants must be steady from the
+    cycle before the first value until the last has left.
 
     Parameters
     ----------
@@ -24,7 +26,7 @@ class Activation(wiring.Component):
     Ports
     -----
     i, o : streams of {value: signed(bits), carried: unsigned(carried_bits)}
-    activate : values pass unchanged while 0
+    activate : 0: values pass unchanged; 1: the non-linearity; 2: relu, whatever that is
     i_exponent, o_exponent : signed(8), exponents of argument and result
     """
 
@@ -37,7 +39,7 @@ class Activation(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)),
-            "activate": In(1),
+            "activate": In(range(3)),
             "i_exponent": In(signed(8)),
             "o_exponent": In(signed(8)),
         })
@@ -45,7 +47,7 @@ class Activation(wiring.Component):
     def elaborate(self, platform):
         """Return the module."""
         m = Module()
-        pipe = Pipeline(m, self.i, name=self.spec.nonlinearity)
+        pipe = Pipeline(m, self.i, group=None, name=self.spec.nonlinearity)
         carried = {name: self.i.p[name] for name, _ in self.i.p.shape() if name != "value"}
         if self.spec.nonlinearity == "relu":
             wide, lowest, drop, carried = self._relu(carried)
@@ -55,7 +57,7 @@ class Activation(wiring.Component):
         bits = self.spec.bits
         fall = Signal(signed(10))
         shift = Signal(range(max(bits - lowest + 1, 8)), reset_less=True)
-        m.d.comb += fall.eq(Mux(self.activate, self.o_exponent - self.i_exponent, 0))
+        m.d.comb += fall.eq(Mux(self.activate.any(), self.o_exponent - self.i_exponent, 0))
         m.d.sync += shift.eq(Mux(fall < lowest, 0, Mux(fall > bits, bits, fall) - lowest))
         value, carried = shift_round(pipe, wide, shift, bits, drop=drop, **carried)
         pipe.finish(self.o, value=value, **carried)
@@ -64,11 +66,15 @@ class Activation(wiring.Component):
     def _relu(self, carried):
         """Return the value shifted up as far as it may have to rise."""
         rise = self.spec.bits - 1
-        value = Mux(self.activate & self.i.p.value[-1], 0, self.i.p.value)
+        value = Mux(self.activate.any() & self.i.p.value[-1], 0, self.i.p.value)
         return value.shift_left(rise), -rise, 0, carried
 
     def _gelu(self, m, pipe, carried):
-        """Return relu(x) − |x|·Q(|x|) with the table's fraction bits, after twelve stages."""
+        """Return relu(x) − |x|·Q(|x|) with the table's fraction bits, after eight stages.
+
+        Horner's steps and the last product are bit heaps; those of more than four levels of adders
+        are cut before their carry-propagate adder.
+        """
         bits, table = self.spec.bits, tail_table(self.spec.bits)
         whole = table.argument_bits + LIMIT_LOG2
         fall = Signal(range(whole + bits + 1), reset_less=True)
@@ -82,35 +88,60 @@ class Activation(wiring.Component):
             return pipe.stage(**(kept | values))
 
         value = self.i.p.value
-        s = pipe.stage(negative=value[-1], size=magnitude(value), **carried)
+        positive = ~value[-1]
+        opposite = Signal(signed(bits))
+        m.d.comb += opposite.eq(-value)
         # |x| on the table's grid; what lies above the table's end shows in `beyond`.
-        s = stage(s, aligned=shift_bytes(s.size.shift_left(whole), fall[3:]))
-        s = stage(s, aligned=s.aligned >> fall[:3])
-        segment = s.aligned[table.segment_bits:whole]
-        s = stage(s, drop=("aligned",), inside=s.aligned[:table.segment_bits],
-                  beyond=s.aligned[whole:].any() | ~self.activate,
-                  **{f"c{power}": column[segment]
-                     for power, column in enumerate(_columns(table))})
-        tail = f"c{DEGREE}"
-        for power, used in zip(range(DEGREE - 1, -1, -1), table.used_bits, strict=True):
-            low, high = partial_products(getattr(s, tail), s.inside[-used:])
-            s = stage(s, drop=(tail,), low=low, high=high)
-            total = getattr(s, f"c{power}") + join(s.low, s.high, used).shift_right(used)
-            tail = f"c{power}"
-            s = stage(s, drop=("low", "high"),
-                      **{tail: total if power else Mux(s.beyond, 0, total)})
-        low, high = partial_products(s.c0, s.size)
-        linear = Mux(s.negative, Mux(self.activate, 0, -s.size), s.size)[:bits].as_signed()
-        s = stage(s, drop=("c0", "inside", "beyond", "negative", "size"),
-                  low=low, high=high, linear=linear)
-        wide = s.linear.shift_left(table.fraction_bits) - join(s.low, s.high, bits)
-        s = stage(s, drop=("low", "high", "linear"), wide=wide)
-        return (s.wide, -LARGEST_GAIN, table.fraction_bits - LARGEST_GAIN,
+        size = Mux(positive, value, opposite).as_unsigned()
+        aligned = Signal(whole + bits)
+        m.d.comb += aligned.eq(size.shift_left(whole) >> fall)
+        s = pipe.stage(
+            below=Mux(positive, opposite, value), positive=positive,
+            beyond=aligned[whole:].any() | ~self.activate[0],
+            inside=aligned[:table.segment_bits], segment=aligned[table.segment_bits:whole],
+            **carried)
+        s = stage(s, tail=column(table, DEGREE)[s.segment])
+        for power, shape in zip(range(DEGREE - 1, -1, -1), tail_shapes(table), strict=True):
+            used = table.used_bits[DEGREE - 1 - power]
+            heap = BitHeap(m, used + shape.width, f"tail{power}")
+            add_product(heap, s.tail, s.inside[-used:])
+            heap.add(heap.named(column(table, power)[s.segment], "coefficient"), used)
+            if power < DEGREE - 1:
+                s = stage(s, drop=("tail", *(() if power else ("inside", "segment"))),
+                          bits=heap.compress(heap.height).bits())
+                heap = heap.from_register(s.bits)
+            left, right = heap.rows()
+            total = (left + right)[used:used + shape.width].as_signed()
+            s = stage(s, drop=("bits",), tail=total if power else Mux(s.beyond, 0, total))
+        heap = BitHeap(m, bits + table.fraction_bits, "product")
+        add_product(heap, s.tail, s.below)
+        # x itself is the complement of −x, and a 1, where it counts.
+        linear = Mux(s.positive, ~s.below, Mux(self.activate.any(), 0, s.below))
+        heap.add(heap.named(linear[:bits].as_signed(), "linear"), table.fraction_bits)
+        heap.add_bits([s.positive], table.fraction_bits)
+        s = stage(s, drop=("tail", "below", "positive", "beyond"),
+                  bits=heap.compress(heap.height).bits())
+        left, right = heap.from_register(s.bits).rows()
+        wide = Signal(signed(heap.width))
+        m.d.comb += wide.eq(left + right)
+        return (wide, -LARGEST_GAIN, table.fraction_bits - LARGEST_GAIN,
                 {name: getattr(s, name) for name in carried})
 
 
-def _columns(table):
-    """Coefficients by power, as constants of the least width that holds the column."""
-    for column in zip(*table.coefficients, strict=True):
-        shape = Shape.cast(range(min(*column, -1), max(*column, 0) + 1))
-        yield Array(Const(value, shape) for value in column)
+def column(table, power):
+    """Coefficients of a power, as constants of the least width that holds them all."""
+    values = [row[power] for row in table.coefficients]
+    shape = Shape.cast(range(min(*values, -1), max(*values, 0) + 1))
+    return Array(Const(value, shape) for value in values)
+
+
+def tail_shapes(table):
+    """Shapes of what Horner's steps give, the highest power's first: the least that hold it."""
+    lows = highs = [row[DEGREE] for row in table.coefficients]
+    for power in range(DEGREE - 1, -1, -1):
+        # The argument runs from 0 to just below 1, and what is cut off rounds down.
+        lows = [row[power] + min(low, 0)
+                for row, low in zip(table.coefficients, lows, strict=True)]
+        highs = [row[power] + max(high, 0)
+                 for row, high in zip(table.coefficients, highs, strict=True)]
+        yield Shape.cast(range(min(*lows, -1), max(highs) + 1))

@@ -5,21 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from hwgen.units.activation import cost as activation_cost
+from hwgen.units.stages import carry_save_levels
+
+FIRST_LEVELS = 8
+"""Levels of full adders in the cycle of the multipliers."""
+
+LAST_LEVELS = 4
+"""Levels of full adders in the cycle that accumulates."""
 
 
 def latency(spec: Any) -> Any:
     """Cycles from the transfer of a dot product's last beat to that of its result.
 
-    Two for the multiplication, log2 macs for the adder tree, one to accumulate, three to shift and
-    round, and those of the non-linearity, which a result takes whether or not it is applied.
+    One for multipliers and the first levels of the carry-save tree, one for the others and the
+    accumulator, two to shift and round, and those of the non-linearity, which a result takes
+    whether or not it is applied. A tree of more than 12 levels takes one more.
 
     Parameters
     ----------
-    spec : MacLaneSpec, or an object whose `macs` and `nonlinearity` are arrays
+    spec : MacLaneSpec, or an object whose `macs`, `bits` and `nonlinearity` are arrays
     """
-    # Counting the powers of two below `macs` needs no logarithm, and so no array library.
-    levels = sum(1 * (spec.macs > 1 << level) for level in range(6))
-    return 6 + levels + activation_cost.latency(spec)
+    deep = carry_save_levels(tree_rows(spec)) > FIRST_LEVELS + LAST_LEVELS
+    return 4 + 1 * deep + activation_cost.latency(spec)
+
+
+def tree_rows(spec: Any) -> Any:
+    """Rows that a beat's carry-save tree sums.
+
+    ⌈bits / 2⌉ Booth digits a multiplier and a row of their carries, the initial value, constants.
+    """
+    return spec.macs * ((spec.bits + 1) // 2 + 1) + 2
 
 
 def cycles(spec: Any, beats: Any) -> Any:

@@ -7,12 +7,15 @@ from math import prod
 from array_api_compat import array_namespace
 
 from hwgen.fixed_point import Array, round_shift, saturate
-from hwgen.units.activation.golden import activation
+from hwgen.units.activation.golden import activation, check_exponents
 from hwgen.units.activation.spec import ActivationSpec
 from hwgen.units.mac_lane.spec import MacLaneSpec
 
 FLOAT_BITS = 53
 """Integers of up to 2^53 are float64 numbers, and so are all sums on the way there."""
+
+RELU = 2
+"""Value of `activate` for which a lane of any non-linearity applies relu."""
 
 BLOCK = 1 << 16
 """Results that are finished at a time: what stays in a cache takes a tenth of the time."""
@@ -30,7 +33,7 @@ def accumulate(left: Array, right: Array, initial: Array | int) -> Array:
     return xp.sum(left * right, axis=-1) + initial
 
 
-def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activate: bool = False,
+def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activate: int = 0,
            i_exponent: int = 0, o_exponent: int = 0) -> Array:
     """Round accumulators once, saturate, and apply the lane's non-linearity if `activate`.
 
@@ -39,20 +42,25 @@ def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activat
     accumulator : int64 array
     shift : 0 to accumulator_bits − 1, an int or an int64 array that broadcasts
     spec : the lane
-    activate : whether the non-linearity is applied
+    activate : 0: no non-linearity; 1 (or true): the lane's; 2: relu, which every lane has
     i_exponent : exponent of the rounded sum, for the non-linearity
     o_exponent : exponent of the non-linearity's result
 
     Raises
     ------
     ValueError
-        If a shift or an exponent is out of range, or an accumulator needs more than
-        accumulator_bits.
+        If `activate`, a shift or an exponent is out of range, or an accumulator needs more than
+        accumulator_bits. A gelu lane takes gelu's exponents for relu, too.
     """
     xp = array_namespace(accumulator)
     _check_shift(xp.asarray(shift, dtype=xp.int64), spec)
     _check_fits("accumulator", accumulator, spec.accumulator_bits)
+    if activate not in (0, 1, 2):
+        raise ValueError(f"activate must be 0, 1 or 2, not {activate}")
     unit = ActivationSpec(spec.bits, spec.nonlinearity)
+    if activate == RELU:
+        check_exponents(i_exponent, o_exponent, unit)
+        unit = ActivationSpec(spec.bits, "relu")
 
     def finished(block: Array, shift: Array | int) -> Array:
         value = saturate(round_shift(block, shift), spec.bits)
@@ -69,7 +77,7 @@ def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activat
 
 
 def lane(left: Array, right: Array, initial: Array | int, shift: Array | int, spec: MacLaneSpec, *,
-         activate: bool = False, i_exponent: int = 0, o_exponent: int = 0) -> tuple[Array, Array]:
+         activate: int = 0, i_exponent: int = 0, o_exponent: int = 0) -> tuple[Array, Array]:
     """Value and accumulator of dot products over the last axis.
 
     Parameters
@@ -94,7 +102,7 @@ def lane(left: Array, right: Array, initial: Array | int, shift: Array | int, sp
 
 
 def product(left: Array, right: Array, initial: Array | int, shift: Array | int, spec: MacLaneSpec,
-            *, activate: bool = False, i_exponent: int = 0, o_exponent: int = 0) -> Array:
+            *, activate: int = 0, i_exponent: int = 0, o_exponent: int = 0) -> Array:
     """Values of a whole matrix product, whichever the order of its dot products.
 
     Parameters

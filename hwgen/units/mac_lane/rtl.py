@@ -4,21 +4,30 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.arithmetic import join, partial_products, shift_round
+from hwgen.lib.arithmetic import shift_round
+from hwgen.lib.bit_heap import BitHeap
+from hwgen.lib.multiplier import add_product
 from hwgen.lib.pipeline import Pipeline
 from hwgen.units.activation.rtl import Activation
 from hwgen.units.activation.spec import ActivationSpec
+from hwgen.units.mac_lane.cost import FIRST_LEVELS, LAST_LEVELS, tree_rows
+from hwgen.units.stages import carry_save_levels
 
 
 class MacLane(wiring.Component):
-    """`macs` multipliers, an adder tree, an accumulator, one rounding and a non-linearity.
+    """`macs` multipliers, one sum, an accumulator, one rounding and a non-linearity.
+
+    The rows of all multipliers' Booth digits and the initial value are summed in one carry-save
+    tree, whose last two rows meet the accumulator in the only carry-propagate adder.
 
     Dot products follow one another without a gap, one beat of up to `macs` pairs a cycle
     (initiation interval 1); `initial` is read on a dot product's first beat, and one result leaves
-    for each `last`, 6 + log2 macs + the activation's latency after it. Elastic: groups of four
-    stages share an enable and end in a register slice, so back-pressure reaches one group a cycle.
-    The constants must be steady from the cycle before the first beat until the last result has
-    left. Sums wrap at accumulator_bits, which the spec makes wide enough.
+    for each `last`: `cost.latency` cycles after it, 4 (5 with more than 12 levels of adders) and
+    the activation's. Elastic: two groups of stages, up to the rounded sum and from there on, share
+    an enable each and end in a register slice, so back-pressure reaches one group a cycle. Inputs
+    are not registered before the multipliers. The constants must be steady from the cycle before
+    the first beat until the last result has left. Sums wrap at accumulator_bits, which the spec
+    makes wide enough.
 
     Parameters
     ----------
@@ -30,7 +39,7 @@ class MacLane(wiring.Component):
         multipliers without a pair get zeros
     o : stream of {value: signed(bits), accumulator: signed(accumulator_bits)}
     shift : right shift of the accumulator, 0 to accumulator_bits − 1
-    activate : whether the non-linearity is applied
+    activate : 0: rounded sums as they are; 1: the non-linearity is applied; 2: relu
     i_exponent, o_exponent : signed(8), exponents of the rounded sum and of the activation's result
     """
 
@@ -44,7 +53,7 @@ class MacLane(wiring.Component):
             "o": Out(stream.Signature(data.StructLayout({
                 "value": signed(spec.bits), "accumulator": signed(spec.accumulator_bits)}))),
             "shift": In(range(spec.accumulator_bits)),
-            "activate": In(1),
+            "activate": In(range(3)),
             "i_exponent": In(signed(8)),
             "o_exponent": In(signed(8)),
         })
@@ -53,8 +62,8 @@ class MacLane(wiring.Component):
         """Return the module."""
         m = Module()
         spec = self.spec
-        pipe = Pipeline(m, self.i, name="lane")
-        accumulator = self._accumulate(m, pipe, self._sum(pipe))
+        pipe = Pipeline(m, self.i, group=None, name="lane")
+        accumulator = self._accumulate(m, pipe, *self._multiply(m, pipe))
         value, carried = shift_round(pipe, accumulator, self.shift, spec.bits,
                                      accumulator=accumulator)
         m.submodules.activation = activation = Activation(
@@ -71,30 +80,33 @@ class MacLane(wiring.Component):
         ]
         return m
 
-    def _sum(self, pipe):
-        """Multiply in two stages and add in one a level; the stage with the beat's sum."""
-        beat, macs = self.i.p, range(self.spec.macs)
-        split = [partial_products(beat.left[k], beat.right[k]) for k in macs]
-        s = pipe.stage(initial=beat.initial, last=beat.last,
-                       **{f"low{k}": split[k][0] for k in macs},
-                       **{f"high{k}": split[k][1] for k in macs})
-        # The square of the most negative number needs the product's upper bit.
-        terms = [join(getattr(s, f"low{k}"), getattr(s, f"high{k}"), self.spec.bits)
-                 [:2 * self.spec.bits].as_signed() for k in macs]
-        while True:
-            s = pipe.stage(initial=s.initial, last=s.last,
-                           **{f"term{k}": term for k, term in enumerate(terms)})
-            terms = [getattr(s, f"term{k}") for k in range(len(terms))]
-            if len(terms) == 1:
-                return s
-            terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=True)]
+    def _multiply(self, m, pipe):
+        """Begin the sum of a beat's products and of the dot product's initial value."""
+        spec, beat = self.spec, self.i.p
+        first = Signal(init=1)
+        with m.If(pipe.advance):
+            m.d.sync += first.eq(beat.last)
+        heap = BitHeap(m, spec.accumulator_bits, "sum")
+        for left, right in zip(beat.left, beat.right, strict=True):
+            add_product(heap, left, right)
+        heap.add(heap.named(Mux(first, beat.initial, 0), "initial"))
+        s = pipe.stage(bits=heap.compress(FIRST_LEVELS).bits(), first=first, last=beat.last)
+        heap = heap.from_register(s.bits)
+        if carry_save_levels(tree_rows(spec)) > FIRST_LEVELS + LAST_LEVELS:
+            s = pipe.stage(bits=heap.compress(FIRST_LEVELS).bits(), first=s.first, last=s.last)
+            heap = heap.from_register(s.bits)
+        return heap, s
 
-    def _accumulate(self, m, pipe, s):
+    def _accumulate(self, m, pipe, heap, s):
         """Add a beat's sum to the open dot product; only what is complete goes on."""
         total = Signal(signed(self.spec.accumulator_bits), reset_less=True)
-        first = Signal(init=1)
-        accumulated = Signal.like(total)
-        m.d.comb += accumulated.eq(Mux(first, s.initial, total) + s.term0)
+        # The loop's bits come in last, where one level of adders is left.
+        rows = heap.rows()
+        heap = BitHeap(m, self.spec.accumulator_bits, "accumulated")
+        for row in (*rows, Mux(s.first, 0, total.as_unsigned())):
+            heap.add_bits(heap.named(row, "row"), 0)
+        left, right = heap.rows()
         with m.If(pipe.advance):
-            m.d.sync += [total.eq(accumulated), first.eq(s.last)]
-        return pipe.stage(keep=s.last, accumulator=accumulated).accumulator
+            m.d.sync += total.eq(left + right)
+        pipe.stage(keep=s.last)
+        return total

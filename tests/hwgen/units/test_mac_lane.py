@@ -12,7 +12,7 @@ from hwgen.program import Job
 from hwgen.units.activation.golden import activation
 from hwgen.units.activation.spec import ActivationSpec
 from hwgen.units.mac_lane import golden, jobs
-from hwgen.units.mac_lane.cost import beats_of, cycles, latency
+from hwgen.units.mac_lane.cost import beats_of, cycles, latency, tree_rows
 from hwgen.units.mac_lane.spec import MacLaneSpec
 
 
@@ -107,6 +107,20 @@ def test_rounding_and_saturation() -> None:
     assert golden.finish(sums, 2, spec, activate=True).tolist() == [max(n, 0) for n in wanted]
 
 
+def test_every_lane_has_relu() -> None:
+    sums = np.random.default_rng(8).integers(-(1 << 18), 1 << 18, size=300)
+    relu, gelu = MacLaneSpec(1, 8, 20, "relu"), MacLaneSpec(1, 8, 20, "gelu")
+    options = {"i_exponent": -4, "o_exponent": -6}
+    wanted = golden.finish(sums, 9, relu, activate=1, **options)
+    np.testing.assert_array_equal(golden.finish(sums, 9, relu, activate=2, **options), wanted)
+    np.testing.assert_array_equal(golden.finish(sums, 9, gelu, activate=2, **options), wanted)
+    assert not np.array_equal(golden.finish(sums, 9, gelu, activate=1, **options), wanted)
+    with pytest.raises(ValueError, match="at least i_exponent - 4 = -8, not -9"):
+        golden.finish(sums, 9, gelu, activate=2, i_exponent=-4, o_exponent=-9)
+    with pytest.raises(ValueError, match="activate must be 0, 1 or 2, not 3"):
+        golden.finish(sums, 9, gelu, activate=3)
+
+
 def test_accumulate_is_exact() -> None:
     left = np.full(4096, -(1 << 23))
     assert int(golden.accumulate(left, left, -5)) == (1 << 58) - 5
@@ -133,15 +147,27 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_latency() -> None:
-    for macs, wanted in ((1, 9), (2, 10), (4, 11), (8, 12), (16, 13), (32, 14), (64, 15)):
+    for macs, wanted in ((1, 6), (2, 6), (4, 6), (8, 6), (16, 6), (32, 6), (64, 7)):
         assert latency(MacLaneSpec(macs, 8, 28, "relu")) == wanted
-        assert latency(MacLaneSpec(macs, 8, 28, "gelu")) == wanted + 12
+        assert latency(MacLaneSpec(macs, 8, 28, "gelu")) == wanted + 8
         assert cycles(MacLaneSpec(macs, 8, 28, "relu"), 5) == wanted + 5
     edge = AcceleratorDesign.load("edge")
     other = AcceleratorDesign.load({**edge.model_dump(), "nonlinearity": "relu"})
     batch = DesignBatch.of([edge, other, edge])
-    np.testing.assert_array_equal(latency(batch.mac_lane), [25, 13, 25])
-    np.testing.assert_array_equal(cycles(batch.mac_lane, np.asarray([1, 2, 3])), [26, 15, 28])
+    np.testing.assert_array_equal(latency(batch.mac_lane), [14, 6, 14])
+    np.testing.assert_array_equal(cycles(batch.mac_lane, np.asarray([1, 2, 3])), [15, 8, 17])
+
+
+def test_a_deep_tree_takes_another_cycle() -> None:
+    # 211 rows take 12 levels: 16 multipliers of 24 bits have 210 rows, 32 of 12 bits have 226.
+    specs = [(16, 24), (16, 23), (32, 10), (32, 11), (32, 12), (64, 4), (64, 5), (64, 24), (1, 24)]
+    rows = [210, 210, 194, 226, 226, 194, 258, 834, 15]
+    wanted = [6, 6, 6, 7, 7, 6, 7, 7, 6]
+    assert [tree_rows(MacLaneSpec(*spec, 62, "relu")) for spec in specs] == rows
+    assert [latency(MacLaneSpec(*spec, 62, "relu")) for spec in specs] == wanted
+    macs, bits = np.asarray(specs).T
+    batch = SimpleNamespace(macs=macs, bits=bits, nonlinearity=np.asarray(["relu"] * len(specs)))
+    np.testing.assert_array_equal(latency(batch), wanted)
 
 
 def test_beats() -> None:
@@ -180,7 +206,7 @@ def test_beats_hold_the_operands_in_order() -> None:
     assert jobs.expected(spec, job) == {"o": [{"value": 24, "accumulator": 48},
                                               {"value": 10, "accumulator": 20},
                                               {"value": 31, "accumulator": 62}]}
-    assert job.cycles == 4 + 10
+    assert job.cycles == 4 + 6
 
 
 def test_jobs_of_unequal_operands_are_refused() -> None:
@@ -209,8 +235,8 @@ def test_random_jobs_reach_the_limits(nonlinearity: str) -> None:
             if not activate:
                 seen.update({f"value {beat['value']}"} if beat["value"] in (-128, 127) else ())
                 seen.update({"beyond"} if beat["accumulator"] >> shift > 127 else ())
-    assert seen == {"activate 0", "activate 1", "-128 · -128", "one beat", "more beats", "empty",
-                    "tie", "value -128", "value 127", "beyond"}
+    assert seen == {"activate 0", "activate 1", "activate 2", "-128 · -128", "one beat",
+                    "more beats", "empty", "tie", "value -128", "value 127", "beyond"}
 
 
 def test_jobs_show_another_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
