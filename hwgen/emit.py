@@ -230,9 +230,20 @@ def unit_module(component: Any, name: str) -> VerilogModule:
     ValueError
         If a port is neither.
     """
-    ports = tuple(_ports(component))
+    ports = ports_of(component)
     text = verilog.convert(component, name=name, strip_internal_attrs=True, emit_src=False)
     return VerilogModule(name, _NO_BITS.sub("", text), ports)
+
+
+def ports_of(component: Any) -> tuple[Port, ...]:
+    """Return the streams and plain inputs of a component.
+
+    Raises
+    ------
+    ValueError
+        If a port is neither.
+    """
+    return tuple(_ports(component))
 
 
 def _ports(component: Any) -> Any:
