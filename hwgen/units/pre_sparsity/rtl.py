@@ -45,6 +45,12 @@ class PreSparsity(wiring.Component):
     Parameters
     ----------
     spec : pairs a beat, width of a value, positions of a window, pairs in the FIFO
+
+    Ports
+    -----
+    i_left, i_right : windows of the operand: zero-free values from place 0 on, the zero_mask of all
+        positions, and whether the dot product ends (last)
+    o : effectual pairs, in order, and whether the dot product ends (last)
     """
 
     def __init__(self, spec: PreSparsitySpec):
