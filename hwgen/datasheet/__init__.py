@@ -1,7 +1,7 @@
-"""Data sheets: what a unit does, its ports, timing, accuracy and cost, written from the unit itself.
+"""Data sheets of units: function, ports, timing, accuracy and cost, made from the unit itself.
 
-Everything in a sheet is read where it is defined: docstrings, the spec, the component's signature, a
-simulation of the RTL, the cost function, and the synthesised points in ppa.csv.
+Everything in a sheet is read where it is defined: docstrings, the spec, the component's signature,
+a simulation of the RTL, the cost function, and the synthesised points in ppa.csv.
 """
 
 from hwgen.datasheet.sheet import DataSheet, make_sheet

@@ -54,18 +54,22 @@ class Docstring:
         summary, _, body = "\n".join(lines[:first]).partition("\n\n")
         return cls(" ".join(summary.split()), body.strip(), sections)
 
-    def entries(self, section: str) -> dict[str, str]:
-        """What a section says of each name: `name, name : text`, continued by indented lines."""
-        found: dict[str, str] = {}
-        names: list[str] = []
+    def entries(self, section: str) -> list[tuple[tuple[str, ...], str]]:
+        """Names and text of a section's entries: `name, name : text`, continued if indented."""
+        found: list[tuple[tuple[str, ...], str]] = []
         for line in self.sections.get(section, "").splitlines():
             entry = _ENTRY.match(line)
             if entry:
-                names = [name.strip() for name in entry["names"].split(",")]
-                found.update(dict.fromkeys(names, entry["text"].strip()))
-            elif line.startswith(" "):
-                found.update({name: f"{found[name]} {line.strip()}" for name in names})
+                names = tuple(name.strip() for name in entry["names"].split(","))
+                found.append((names, entry["text"].strip()))
+            elif line.startswith(" ") and found:
+                names, text = found[-1]
+                found[-1] = (names, f"{text} {line.strip()}")
         return found
+
+    def by_name(self, section: str) -> dict[str, str]:
+        """What a section says of each name."""
+        return {name: text for names, text in self.entries(section) for name in names}
 
 
 def as_markdown(text: str) -> str:

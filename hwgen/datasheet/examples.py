@@ -27,7 +27,7 @@ def example_job(unit: str, spec: Any) -> Job:
         job: Job = library.example_job(spec)
         return job
     rng = np.random.default_rng(0)
-    drawn = [library.random_job(spec, rng) for _ in range(DRAWS)]
+    drawn: list[Job] = [library.random_job(spec, rng) for _ in range(DRAWS)]
     return min(drawn, key=lambda job: _unlike_an_example(spec, job))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ STYLE = {
     # Glyphs as text keep a figure small, and a fixed salt keeps its names the same.
     "svg.fonttype": "none",
     "svg.hashsalt": "transcode",
-    "font.family": "sans-serif",
+    "font.family": "DejaVu Sans",
 }
+
+FONTS = "DejaVu Sans, Verdana, sans-serif"
+"""The font that labels are measured in, one as wide, and what there is."""
 
 COLOURS = ("#0b5fa5", "#d1495b", "#2e7d32", "#8e5ea2", "#b26a00")
 """Distinct on white, in print and for the colour-blind together with the markers."""
@@ -65,14 +69,14 @@ class Panel:
 
 def error_figure(accuracies: Sequence[Accuracy]) -> str:
     """Draw the largest and the mean error in each part of the input range, and the bound."""
-    with _figure(1, len(accuracies), width=7.2 if len(accuracies) == 1 else 4.6) as (axes, done):
-        for axis, accuracy in zip(axes[0], accuracies, strict=True):
+    with _figure(len(accuracies), width=7.2 if len(accuracies) == 1 else 4.6) as (axes, done):
+        for axis, accuracy in zip(axes, accuracies, strict=True):
             edges = accuracy.edges
             for name, values, colour in (
                 ("largest", accuracy.largest, COLOURS[1]),
                 ("mean", accuracy.mean, COLOURS[0]),
             ):
-                axis.stairs(values.round(4), edges.round(6), label=name, color=colour, linewidth=1.4)
+                axis.stairs(values, edges, label=name, color=colour, linewidth=1.4)
             axis.axhline(accuracy.bound_ulp, color="#444444", linestyle="--", linewidth=1.2)
             axis.annotate(
                 f"bound {accuracy.bound_ulp:g} ulp",
@@ -80,6 +84,7 @@ def error_figure(accuracies: Sequence[Accuracy]) -> str:
                 textcoords="offset points",
                 xytext=(2, 4),
             )
+            axis.set_title(accuracy.title, fontsize=10)
             axis.set_xlabel(accuracy.quantity)
             axis.set_ylabel("magnitude of the error (ulp)")
             axis.set_ylim(0, accuracy.bound_ulp * 1.25)
@@ -87,12 +92,11 @@ def error_figure(accuracies: Sequence[Accuracy]) -> str:
     return done[0]
 
 
-def panels_figure(panels: Sequence[Sequence[Panel]]) -> str:
-    """Draw a grid of panels, a list a row."""
-    with _figure(len(panels), len(panels[0]), width=3.6) as (axes, done):
-        for row, panel_row in zip(axes, panels, strict=True):
-            for axis, panel in zip(row, panel_row, strict=True):
-                _draw(axis, panel)
+def panels_figure(panels: Sequence[Panel]) -> str:
+    """Draw panels side by side."""
+    with _figure(len(panels), width=3.6) as (axes, done):
+        for axis, panel in zip(axes, panels, strict=True):
+            _draw(axis, panel)
     return done[0]
 
 
@@ -103,22 +107,32 @@ def _draw(axis: Any, panel: Panel) -> None:
     axis.set_ylabel(panel.y_label)
     axis.set_ylim(bottom=0)
     axis.margins(y=0.15)
+    axis.locator_params(nbins=6)
     if any(line.label for line in panel.lines):
         axis.legend(fontsize=8)
 
 
 @contextmanager
-def _figure(rows: int, columns: int, width: float) -> Iterator[tuple[Any, list[str]]]:
+def _figure(columns: int, width: float) -> Iterator[tuple[Any, list[str]]]:
     """Axes to draw in; the SVG is there once they are drawn."""
     matplotlib = import_package("matplotlib")
     done: list[str] = []
     with matplotlib.rc_context(STYLE):
         # No pyplot: nothing global, no display.
         figure = import_package("matplotlib.figure").Figure(
-            figsize=(width * columns, 2.9 * rows), layout="constrained"
+            figsize=(width * columns, 2.9), layout="constrained"
         )
-        yield figure.subplots(rows, columns, squeeze=False), done
+        yield figure.subplots(1, columns, squeeze=False)[0], done
         buffer = io.StringIO()
         metadata: Mapping[str, None] = {"Date": None, "Creator": None}
         figure.savefig(buffer, format="svg", metadata=metadata)
-    done.append(buffer.getvalue())
+    done.append(_compact(buffer.getvalue()))
+
+
+def _compact(svg: str) -> str:
+    """Leave out what nobody sees: comments, metadata, indentation, less than 0.01 points."""
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", svg)
+    svg = re.sub(r"font-family: [^;\"]*", f"font-family: {FONTS}", svg)
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)
+    return re.sub(r"\n\s*", "\n", svg)

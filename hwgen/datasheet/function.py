@@ -29,7 +29,8 @@ def function_section(unit: str, spec: Any, component_class: Any, design: str) ->
     golden = import_module(f"hwgen.units.{unit}.golden")
     body = as_markdown(Docstring.of(component_class).body)
     parts = ["## Function", *([body] if body else []), _parameters(unit, spec, design)]
-    parts.append(f"### What it computes, bit for bit (`hwgen/units/{unit}/golden.py`)")
+    parts.append("### What it computes, bit for bit")
+    parts.append(f"Functions on integers in `hwgen/units/{unit}/golden.py`; the RTL equals them.")
     parts += [_described(function) for function in public_functions(golden)]
     return "\n\n".join(parts)
 
@@ -46,7 +47,7 @@ def public_functions(module: ModuleType) -> list[Any]:
 
 
 def _parameters(unit: str, spec: Any, design: str) -> str:
-    said = Docstring.of(type(spec)).entries("Parameters")
+    said = Docstring.of(type(spec)).by_name("Parameters")
     lines = [
         "### Parameters",
         "",
@@ -70,7 +71,10 @@ def _described(function: Any) -> str:
     parameters = said.entries("Parameters")
     if parameters:
         parts.append(
-            "\n".join(f"- `{name}`: {as_markdown(text)}" for name, text in parameters.items())
+            "\n".join(
+                f"- {', '.join(f'`{name}`' for name in names)}: {as_markdown(text)}"
+                for names, text in parameters
+            )
         )
     if "Returns" in said.sections:
         returned = " ".join(said.sections["Returns"].split())

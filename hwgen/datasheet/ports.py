@@ -23,7 +23,7 @@ def ports_section(unit: str, ports: Sequence[Port], component_class: Any) -> str
     ValueError
         If the docstring leaves out a port, or describes one that there is not.
     """
-    said = Docstring.of(component_class).entries("Ports")
+    said = Docstring.of(component_class).by_name("Ports")
     names = [port.name for port in ports]
     for name in (*names, *said):
         if name not in said or name not in names:

@@ -18,7 +18,6 @@ from hwgen.datasheet.synthesis import synthesis_section
 from hwgen.datasheet.timing import MAXIMUM_COLUMNS, render, shown_cycles, wave_json
 from hwgen.design import AcceleratorDesign
 from hwgen.emit import ports_of
-from hwgen.program import Job
 from hwgen.simulation.module import Port
 from hwgen.simulation.run import SimulationError, case_of
 from hwgen.simulation.waves import record
@@ -134,22 +133,23 @@ def _timing(
         + (f"; the job goes on after the {len(shown)} columns that are shown" if cut else "")
         + f". The same as WaveJSON: [timing.json]({unit}/timing.json).",
     ]
-    return "\n\n".join(text), _latency(unit, spec, job, predicted, plain.interval_cycles())
+    return "\n\n".join(text), _latency(unit, spec, predicted, plain.interval_cycles())
 
 
 def _listed(names: list[str]) -> str:
     return " and ".join(f"`{name}`" for name in names)
 
 
-def _latency(
-    unit: str, spec: Any, job: Job, cycles: int, intervals: Mapping[str, float]
-) -> str:
+def _latency(unit: str, spec: Any, cycles: int, intervals: Mapping[str, float]) -> str:
     cost = import_module(f"hwgen.units.{unit}.cost")
     rows = [
         ("latency of the default unit, `cost.latency` (cycles)", f"{int(cost.latency(spec))}"),
-        (f"{job.name}, `cost` and counted without stalls (cycles)", f"{cycles}"),
+        (
+            "the diagram's job without stalls, by `cost` and as counted (cycles)",
+            f"{cycles}",
+        ),
         *(
-            (f"initiation interval at `{name}` in that job (cycles a beat)", f"{interval:.4g}")
+            (f"initiation interval at `{name}` in that job (cycles a beat)", f"{interval:g}")
             for name, interval in intervals.items()
         ),
     ]
@@ -173,8 +173,9 @@ def _accuracy(unit: str, spec: Any, files: dict[str, str]) -> str:
     heading = "## Error bound"
     if not found:
         return (
-            f"{heading}\n\nExact: what the unit computes is defined on integers, and the RTL equals "
-            "`golden` bit for bit. Where a result is rounded, it is rounded once, from its exact value."
+            f"{heading}\n\nExact: what the unit computes is defined on integers, and the RTL "
+            "equals `golden` bit for bit. Where a result is rounded, it is rounded once, from its "
+            "exact value."
         )
     files["error.svg"] = error_figure(found)
     rows = [
@@ -190,8 +191,8 @@ def _accuracy(unit: str, spec: Any, files: dict[str, str]) -> str:
         [
             heading,
             as_markdown(Docstring.of(module).summary)
-            + " An ulp is one unit in the last place of the output; rounding alone makes 0.5. The RTL "
-            "equals `golden` bit for bit, so that these errors are the hardware's.",
+            + " An ulp is one unit in the last place of the output; rounding alone makes 0.5. The "
+            "RTL equals `golden` bit for bit, so that these errors are the hardware's.",
             "\n".join(rows),
             f"![{unit}: largest and mean error in ulp over the input range]({unit}/error.svg)",
             as_markdown(" ".join(Docstring.of(module.measure).body.split())),
@@ -214,7 +215,6 @@ def _synthesis(unit: str, spec: Any, points: Points | None, files: dict[str, str
             f"{SYNTHESIS_HEADING}\n\nNot synthesised yet: `transcode characterize {unit}` writes "
             f"`hwgen/units/{unit}/ppa.csv`, and `transcode datasheet {unit}` then shows it here."
         )
-    section = synthesis_section(points, spec, f"{unit}/synthesis.svg")
-    if section.figure:
-        files["synthesis.svg"] = section.figure
+    section = synthesis_section(points, spec, unit)
+    files.update(section.figures)
     return f"{SYNTHESIS_HEADING}\n\n{section.text}"

@@ -24,21 +24,21 @@ UNITS = {
 """Units by the part of a column's name that states them."""
 
 DRAWN = {"area": ("um2",), "critical path": ("ns", "ps"), "energy": ("pj", "fj")}
-"""What the figure shows, a row each: the columns with one of these units (the first that occurs)."""
+"""What the figures show, one each: the columns with the first of these units that occurs."""
 
 
 @dataclass(frozen=True)
 class Synthesis:
-    """The section of a data sheet, and its figure.
+    """The section of a data sheet, and its figures.
 
     Parameters
     ----------
     text : Markdown
-    figure : SVG, or None where nothing varies
+    figures : SVG by file name; none where nothing varies
     """
 
     text: str
-    figure: str | None
+    figures: dict[str, str]
 
 
 def unit_of(column: str) -> str:
@@ -86,7 +86,11 @@ class _Table:
         ]
 
 
-def synthesis_section(points: Points, spec: Any, figure_path: str) -> Synthesis:
+FIGURES = tuple(f"{kind.replace(' ', '_')}.svg" for kind in DRAWN)
+"""Files of the figures."""
+
+
+def synthesis_section(points: Points, spec: Any, folder: str) -> Synthesis:
     """Describe the synthesised points of a unit.
 
     Parameters
@@ -94,22 +98,20 @@ def synthesis_section(points: Points, spec: Any, figure_path: str) -> Synthesis:
     points : what was synthesised: columns that are the spec's fields, quantities whose name states
         their unit, and what the points came from
     spec : the default unit's spec: what is drawn differs from it in one parameter
-    figure_path : where the sheet finds the figure
+    folder : where the sheet finds the figures
     """
     table = _Table(points, spec)
     parts = [_sources(table), _default(table)]
     varied = table.varied()
-    grid = [
-        [_panel(table, parameter, kind, names) for parameter in varied]
-        for kind, names in _kinds(table).items()
-    ]
-    drawn = bool(grid and varied)
-    if drawn:
-        parts.append(
-            f"![{points.unit}: {', '.join(_kinds(table))} over parameters]({figure_path})\n\n"
-            "In each panel one parameter varies; the others are those of the default unit."
-        )
-    return Synthesis("\n\n".join(parts), panels_figure(grid) if drawn else None)
+    figures = {}
+    for (kind, names), file in zip(_kinds(table).items(), FIGURES, strict=True):
+        if names and varied:
+            panels = [_panel(table, parameter, kind, names) for parameter in varied]
+            figures[file] = panels_figure(panels)
+            parts.append(f"![{points.unit}: {kind} over parameters]({folder}/{file})")
+    if figures:
+        parts.append("In each panel one parameter varies; the others are the default unit's.")
+    return Synthesis("\n\n".join(parts), figures)
 
 
 def _sources(table: _Table) -> str:
@@ -129,21 +131,18 @@ def _default(table: _Table) -> str:
     if not rows.size:
         return "The default unit is not among them."
     lines = ["The default unit:", "", "| quantity | value |", "| --- | ---: |"]
-    lines += [
-        f"| {label_of(name)} | {_cell(table.columns[name][rows[0]])} |" for name in table.quantities
-    ]
+    for name in table.quantities:
+        value = table.columns[name].tolist()[rows[0]]
+        lines.append(f"| {label_of(name)} | {_cell(value)} |")
     return "\n".join(lines)
 
 
 def _kinds(table: _Table) -> dict[str, list[str]]:
-    """Columns that are drawn in each row of the figure, all of one unit."""
-    found = {}
+    """Columns that are drawn in each figure, all of one unit."""
+    found: dict[str, list[str]] = {kind: [] for kind in DRAWN}
     for kind, units in DRAWN.items():
         for unit in units:
-            names = [name for name in table.quantities if unit_of(name) == unit]
-            if names:
-                found[kind] = names
-                break
+            found[kind] = found[kind] or [n for n in table.quantities if unit_of(n) == unit]
     return found
 
 
@@ -162,6 +161,6 @@ def _panel(table: _Table, parameter: str, kind: str, names: list[str]) -> Panel:
 
 
 def _cell(value: Any) -> str:
-    if not isinstance(value, float | np.floating):
-        return str(value)
-    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return str(value)

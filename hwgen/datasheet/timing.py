@@ -38,9 +38,9 @@ def wave_json(recording: Recording, title: str) -> dict[str, Any]:
     columns = shown_cycles(recording)
     following = [*columns[1:], recording.recorded_cycles]
     numbers = [
-        # The column before a gap counts for the cycles that are left out, too.
-        f"{cycle}…{columns[place + 2] - 1}" if after is GAP and place + 2 < len(columns) else cycle
-        for place, (cycle, after) in enumerate(zip(columns, following, strict=True))
+        # The dots show that the column goes on into the gap.
+        f"{cycle} …" if after is GAP else cycle
+        for cycle, after in zip(columns, following, strict=True)
     ]
     signal: list[Any] = [
         {"name": "clk", "wave": "".join("|" if cycle is GAP else "p" for cycle in columns)},

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hwgen.datasheet.sheet import DEFAULT_DESIGN, make_sheet
+from hwgen.datasheet.synthesis import FIGURES
 from hwgen.units.registry import RTL_UNITS, check_unit_name
 
 
@@ -47,7 +48,7 @@ def write_sheets(
         sheet = make_sheet(unit, design)
         figures = Path(out) / unit
         figures.mkdir(parents=True, exist_ok=True)
-        for name in ("error.svg", "synthesis.svg"):
+        for name in ("error.svg", *FIGURES):
             if name not in sheet.files:
                 (figures / name).unlink(missing_ok=True)
         for name, content in sheet.files.items():

@@ -19,6 +19,7 @@ class Accuracy:
 
     Parameters
     ----------
+    title : what tells it from the unit's other measurements
     inputs : what was measured, in words, with the number of results
     quantity : what the errors are shown over, with its unit
     edges : limits of the bins, shape (bins + 1,)
@@ -27,6 +28,7 @@ class Accuracy:
     bound_ulp : what no error exceeds
     """
 
+    title: str
     inputs: str
     quantity: str
     edges: Floats
@@ -46,13 +48,19 @@ class Accuracy:
 
     @classmethod
     def of(
-        cls, inputs: str, quantity: str, where: Floats, error_ulp: Floats, bound_ulp: float
+        cls,
+        title: str,
+        inputs: str,
+        quantity: str,
+        where: Floats,
+        error_ulp: Floats,
+        bound_ulp: float,
     ) -> Accuracy:
         """Sort errors into `BINS` bins of equal width.
 
         Parameters
         ----------
-        inputs, quantity, bound_ulp : as for the class
+        title, inputs, quantity, bound_ulp : as for the class
         where : place of each result on the axis, shape (results,)
         error_ulp : result less exact value, in ulp, shape (results,)
 
@@ -72,4 +80,4 @@ class Accuracy:
         with np.errstate(invalid="ignore"):
             mean = np.bincount(place, weights=size, minlength=BINS) / count
         largest[count == 0] = np.nan
-        return cls(inputs, quantity, edges, largest, mean, bound_ulp)
+        return cls(title, inputs, quantity, edges, largest, mean, bound_ulp)

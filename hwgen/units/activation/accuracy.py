@@ -39,6 +39,7 @@ def measure(spec: ActivationSpec) -> list[Accuracy]:
         target = np.clip(exact / 2.0**o_exponent, -top, top - 1)
         found.append(
             Accuracy.of(
+                f"gelu, exponent {o_exponent} of the result",
                 f"{len(value):,} arguments from −{2**LIMIT_LOG2} to {2**LIMIT_LOG2}, exponents "
                 f"{i_exponent} in and {o_exponent} out, against float64",
                 "argument",

@@ -48,6 +48,7 @@ def measure(spec: LayerNormSpec) -> list[Accuracy]:
     where = np.concatenate(places)
     return [
         Accuracy.of(
+            f"layer norm, exponent {o_exponent} of the result",
             f"{len(where):,} results of {len(places)} rows of 2 to {spec.max_row} elements, "
             f"exponents {exponent} in and {o_exponent} out, against float64",
             "variance of the row's integers (power of two)",

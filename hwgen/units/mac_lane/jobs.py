@@ -198,7 +198,7 @@ def example_job(spec: MacLaneSpec) -> Job:
     rng = np.random.default_rng(0)
     longest = 1 << (spec.accumulator_bits - 2 * spec.bits)
     top = 1 << (spec.bits - 1)
-    operands = [[rng.integers(-top, top, min(beats * spec.macs, longest)) for beats in (3, 2)]
-                for _ in range(2)]
-    return make_job(spec, "dot products of three beats and of two", *operands, [0, 0],
+    left, right = ([rng.integers(-top, top, min(beats * spec.macs, longest)) for beats in (3, 2)]
+                   for _ in range(2))
+    return make_job(spec, "dot products of three beats and of two", left, right, [0, 0],
                     spec.bits, activate=True, i_exponent=3 - spec.bits, o_exponent=3 - spec.bits)

@@ -45,6 +45,7 @@ def measure(spec: SoftmaxSpec) -> list[Accuracy]:
     where = np.concatenate(places)
     return [
         Accuracy.of(
+            f"softmax, exponent {output_exponent(spec)} of the result",
             f"{len(where):,} probabilities of {ROWS} rows of 1 to {spec.max_row} elements, "
             f"scores with exponent {i_exponent}, against float64",
             "exact probability (power of two)",
