@@ -11,7 +11,7 @@ from typing import Any
 from hwgen.datasheet.docstring import Docstring, as_markdown
 
 
-def function_section(unit: str, spec: Any, component_class: Any, design: str) -> str:
+def function_section(unit: str, spec: Any, component_class: Any) -> str:
     """Describe a unit by the docstrings of its RTL, its golden functions and its spec.
 
     Parameters
@@ -19,7 +19,6 @@ def function_section(unit: str, spec: Any, component_class: Any, design: str) ->
     unit : its name
     spec : the default unit's spec
     component_class : its Amaranth component
-    design : the design that the default unit is of
 
     Raises
     ------
@@ -28,7 +27,7 @@ def function_section(unit: str, spec: Any, component_class: Any, design: str) ->
     """
     golden = import_module(f"hwgen.units.{unit}.golden")
     body = as_markdown(Docstring.of(component_class).body)
-    parts = ["## Function", *([body] if body else []), _parameters(unit, spec, design)]
+    parts = ["## Function", *([body] if body else []), _parameters(spec)]
     parts.append("### What it computes, bit for bit")
     parts.append(f"Functions on integers in `hwgen/units/{unit}/golden.py`; the RTL equals them.")
     parts += [_described(function) for function in public_functions(golden)]
@@ -46,12 +45,12 @@ def public_functions(module: ModuleType) -> list[Any]:
     ]
 
 
-def _parameters(unit: str, spec: Any, design: str) -> str:
+def _parameters(spec: Any) -> str:
     said = Docstring.of(type(spec)).by_name("Parameters")
     lines = [
         "### Parameters",
         "",
-        f"| parameter | in `{design}` | meaning and range |",
+        "| parameter | default | meaning and range |",
         "| --- | ---: | --- |",
     ]
     for field in fields(spec):

@@ -70,14 +70,14 @@ def make_sheet(unit: str, design: str = DEFAULT_DESIGN, points: Points | None = 
         If the simulated RTL does not do what golden and cost say: no sheet shows such a unit.
     """
     check_unit_name(unit)
-    spec = getattr(AcceleratorDesign.load(design), unit)
+    spec, origin = default_spec(unit, design)
     component_class = component_of(unit)
     files: dict[str, str] = {}
     if points is None and has_points(unit):
         points = Points.read(unit)
     sections = [
-        _head(unit, spec, design, component_class),
-        function_section(unit, spec, component_class, design),
+        _head(unit, spec, origin, component_class),
+        function_section(unit, spec, component_class),
         _timing_and_ports(unit, spec, component_class, files),
         _accuracy(unit, spec, files),
         _synthesis(unit, spec, points, files),
@@ -85,11 +85,35 @@ def make_sheet(unit: str, design: str = DEFAULT_DESIGN, points: Points | None = 
     return DataSheet(unit, "\n\n".join(sections) + "\n", files)
 
 
-def _head(unit: str, spec: Any, design: str, component_class: Any) -> str:
+def default_spec(unit: str, design: str = DEFAULT_DESIGN) -> tuple[Any, str]:
+    """Return the spec of a unit's default, and where it comes from.
+
+    It is the design's; of a unit that designs do not set, it is the first that
+    `hwgen/units/<unit>/workload.py` lists as SPECS.
+
+    Raises
+    ------
+    ValueError
+        If there is no such design, or nothing says what the unit's default is.
+    """
+    loaded = AcceleratorDesign.load(design)
+    if hasattr(loaded, unit):
+        return getattr(loaded, unit), f"that of the design `{design}`"
+    name = f"hwgen.units.{unit}.workload"
+    listed = getattr(import_module(name), "SPECS", None) if find_spec(name) else None
+    if not listed:
+        raise ValueError(
+            f"{unit} has no default: no design sets it, and hwgen/units/{unit}/workload.py lists "
+            "no SPECS"
+        )
+    return listed[0], f"the first of `SPECS` in `hwgen/units/{unit}/workload.py`"
+
+
+def _head(unit: str, spec: Any, origin: str, component_class: Any) -> str:
     parameters = ", ".join(f"{name} {value}" for name, value in asdict(spec).items())
     return (
         f"# {unit}\n\n{as_markdown(Docstring.of(component_class).summary)}\n\n"
-        f"Default unit, that of the design `{design}`: {parameters}.\n\n"
+        f"Default unit, {origin}: {parameters}.\n\n"
         f"This page is written by `transcode datasheet {unit}` from `hwgen/units/{unit}/`; "
         "change the code, not the page."
     )

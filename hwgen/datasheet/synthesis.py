@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,11 +21,24 @@ UNITS = {
     "uw": "µW",
     "mw": "mW",
     "mhz": "MHz",
+    "bits": "bits",
 }
 """Units by the part of a column's name that states them."""
 
 DRAWN = {"area": ("um2",), "critical path": ("ns", "ps"), "energy": ("pj", "fj")}
 """What the figures show, one each: the columns with the first of these units that occurs."""
+
+ASIDE = ("clock", "memory_energy", "other")
+"""Columns that begin so stand in the table alone: settings, memories, the netlist not taken."""
+
+NOTES = {
+    "memory": "Memory macros are counted apart from the standard cells.",
+    "other": "Other: of the netlist that was not taken, with or without gated clocks.",
+}
+"""What readers are told where columns begin so."""
+
+FIGURES = tuple(f"{kind.replace(' ', '_')}.svg" for kind in DRAWN)
+"""Files of the figures."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +57,15 @@ class Synthesis:
 
 def unit_of(column: str) -> str:
     """Return the part of a column's name that states its unit; empty if none does."""
-    return next((part for part in reversed(column.split("_")) if part in UNITS), "")
+    parts = column.split("_")
+    return next((part for part in reversed(parts[1:]) if part in UNITS), "")
 
 
 def label_of(column: str) -> str:
-    """Name of a column with its unit: `area_um2` is "area (µm²)"."""
+    """Name of a column with its unit: `energy_density_0_5_pj` is "energy density 0.5 (pJ)"."""
     unit = unit_of(column)
-    name = " ".join(part for part in column.split("_") if part != unit)
+    name = "_".join(part for part in column.split("_") if part != unit)
+    name = re.sub(r"(?<=\d)_(?=\d)", ".", name).replace("_", " ")
     return f"{name} ({UNITS[unit]})" if unit else name
 
 
@@ -59,35 +75,39 @@ class _Table:
     def __init__(self, points: Points, spec: Any) -> None:
         self.points, self.columns = points, points.columns
         self.default = {name: value for name, value in asdict(spec).items() if name in self.columns}
-        self.quantities = [
-            name
-            for name, values in self.columns.items()
-            if name not in self.default and values.dtype.kind == "f" and unit_of(name)
-        ]
-        self.sources = [
-            name for name in self.columns if name not in (*self.default, *self.quantities)
-        ]
-
-    def rows(self, varying: str | None = None) -> Any:
-        """Points whose parameters are the default's, but for the one that varies."""
-        chosen = np.ones(len(self.points), dtype=bool)
-        for name, value in self.default.items():
-            if name != varying:
-                chosen &= self.columns[name] == value
-        return np.flatnonzero(chosen)
-
-    def varied(self) -> list[str]:
-        """Parameters of which several values were synthesised, all others as in the default."""
-        return [
-            name
-            for name in self.default
-            if self.columns[name].dtype.kind == "f"
-            and len(np.unique(self.columns[name][self.rows(name)])) > 1
+        others = [name for name in self.columns if name not in self.default]
+        self.common = [name for name in others if len(set(self.columns[name].tolist())) == 1]
+        self.common = [name for name in self.common if not self._is_quantity(name)]
+        self.own = [name for name in others if name not in self.common]
+        self.quantities = [name for name in self.own if self._is_quantity(name)]
+        self.differing = [
+            tuple(name for name, value in self.default.items() if self.columns[name][row] != value)
+            for row in range(len(points))
         ]
 
+    def _is_quantity(self, name: str) -> bool:
+        return self.columns[name].dtype.kind == "f" and unit_of(name) != ""
 
-FIGURES = tuple(f"{kind.replace(' ', '_')}.svg" for kind in DRAWN)
-"""Files of the figures."""
+    def default_row(self) -> int | None:
+        """Row of the default unit."""
+        return self.differing.index(()) if () in self.differing else None
+
+    def series(self) -> dict[tuple[str, ...], Any]:
+        """Rows by what varies in them: a parameter, and those that follow from it.
+
+        Parameters that a design derives from another one differ with it: of all rows that differ in
+        a parameter, but in none before it, those count that differ in the fewest.
+        """
+        found = {}
+        for name in self.default:
+            if self.columns[name].dtype.kind != "f":
+                continue
+            sets = sorted({each for each in self.differing if each[:1] == (name,)}, key=len)
+            if sets and () in self.differing:
+                rows = [n for n, each in enumerate(self.differing) if each in ((), sets[0])]
+                x = self.columns[name][rows]
+                found[sets[0]] = np.asarray(rows)[np.argsort(x, kind="stable")]
+        return found
 
 
 def synthesis_section(points: Points, spec: Any, folder: str) -> Synthesis:
@@ -97,67 +117,79 @@ def synthesis_section(points: Points, spec: Any, folder: str) -> Synthesis:
     ----------
     points : what was synthesised: columns that are the spec's fields, quantities whose name states
         their unit, and what the points came from
-    spec : the default unit's spec: what is drawn differs from it in one parameter
+    spec : the default unit's spec, from which the points that are drawn differ in one parameter
     folder : where the sheet finds the figures
     """
     table = _Table(points, spec)
     parts = [_sources(table), _default(table)]
-    varied = table.varied()
     figures = {}
     for (kind, names), file in zip(_kinds(table).items(), FIGURES, strict=True):
-        if names and varied:
-            panels = [_panel(table, parameter, kind, names) for parameter in varied]
+        panels = [_panel(table, kind, names, *each) for each in table.series().items() if names]
+        if panels:
             figures[file] = panels_figure(panels)
             parts.append(f"![{points.unit}: {kind} over parameters]({folder}/{file})")
     if figures:
-        parts.append("In each panel one parameter varies; the others are the default unit's.")
+        parts.append(
+            "In each panel one parameter varies, and what follows from it in brackets; the others "
+            "are the default unit's."
+        )
     return Synthesis("\n\n".join(parts), figures)
 
 
 def _sources(table: _Table) -> str:
-    """What the points came from: a line a column, or the number of its values."""
-    lines = []
-    for name in table.sources:
-        values = sorted({_cell(value) for value in table.columns[name].tolist()})
-        said = ", ".join(values) if len(values) <= 3 else f"{len(values)} different ones"
-        lines.append(f"- {label_of(name)}: {said}")
-    unit = table.points.unit
-    head = f"{len(table.points)} synthesised points in `hwgen/units/{unit}/ppa.csv`."
-    return "\n\n".join([head, *(["\n".join(lines)] if lines else [])])
+    """What the points have in common: library, tools, and so on."""
+    points = len(table.points)
+    head = f"{points} synthesised point{'s' * (points > 1)} in "
+    parts = [head + f"`hwgen/units/{table.points.unit}/ppa.csv`."]
+    lines = [f"- {label_of(name)}: {_cell(table.columns[name].tolist()[0])}"
+             for name in table.common]
+    return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
 
 
 def _default(table: _Table) -> str:
-    rows = table.rows()
-    if not rows.size:
+    row = table.default_row()
+    if row is None:
         return "The default unit is not among them."
     lines = ["The default unit:", "", "| quantity | value |", "| --- | ---: |"]
-    for name in table.quantities:
-        value = table.columns[name].tolist()[rows[0]]
-        lines.append(f"| {label_of(name)} | {_cell(value)} |")
-    return "\n".join(lines)
+    for name in table.own:
+        lines.append(f"| {label_of(name)} | {_cell(table.columns[name].tolist()[row])} |")
+    notes = [note for prefix, note in NOTES.items() if any(n.startswith(prefix) for n in table.own)]
+    return "\n".join([*lines, *(["", " ".join(notes)] if notes else [])])
 
 
 def _kinds(table: _Table) -> dict[str, list[str]]:
-    """Columns that are drawn in each figure, all of one unit."""
+    """Columns that are drawn in each figure, all of one unit; none that is zero throughout."""
+    drawn = [
+        name
+        for name in table.quantities
+        if not name.startswith(ASIDE) and table.columns[name].any()
+    ]
     found: dict[str, list[str]] = {kind: [] for kind in DRAWN}
     for kind, units in DRAWN.items():
         for unit in units:
-            found[kind] = found[kind] or [n for n in table.quantities if unit_of(n) == unit]
+            found[kind] = found[kind] or [name for name in drawn if unit_of(name) == unit]
     return found
 
 
-def _panel(table: _Table, parameter: str, kind: str, names: list[str]) -> Panel:
-    rows = table.rows(parameter)
-    x, first = np.unique(table.columns[parameter][rows], return_index=True)
-    unit = unit_of(names[0])
+def _panel(
+    table: _Table, kind: str, names: list[str], varying: tuple[str, ...], rows: Any
+) -> Panel:
+    parameter, *following = varying
+    unit = UNITS[unit_of(names[0])]
+    operation = table.columns.get("operation")
+    if kind == "energy" and operation is not None:
+        unit += f" per {operation[0]}"
     labels = [label_of(name).rpartition(" (")[0] for name in names]
-    if len(names) == 1:
-        kind, labels = labels[0], [""]
     lines = [
-        Line(label, x.tolist(), table.columns[name][rows][first].tolist())
+        Line(
+            label if len(names) > 1 else "",
+            table.columns[parameter][rows].tolist(),
+            table.columns[name][rows].tolist(),
+        )
         for label, name in zip(labels, names, strict=True)
     ]
-    return Panel(label_of(parameter), f"{kind} ({UNITS[unit]})", tuple(lines))
+    brackets = f" [{', '.join(name.replace('_', ' ') for name in following)}]" if following else ""
+    return Panel(parameter.replace("_", " ") + brackets, f"{kind} ({unit})", tuple(lines))
 
 
 def _cell(value: Any) -> str:

@@ -24,6 +24,7 @@ from hwgen.units import registry
 from hwgen.units.dynatran import jobs as dynatran_jobs
 from hwgen.units.dynatran.spec import DynatranSpec
 from hwgen.units.ppa import Points
+from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 
 
 class Delay(wiring.Component):
@@ -175,37 +176,54 @@ def test_a_unit_without_an_example_shows_a_small_random_job(monkeypatch: Any) ->
 
 
 CSV = """\
-parallel,bits,target_ns,area_um2,critical_path_ns,\
-energy_pj_density_1.0,energy_pj_idle,leakage_nw,library,date
-16,20,1.429,1200.5,0.61,3.25,0.5,25000,Nangate45 abcdef,2026-01-31
-8,20,1.429,620,0.6,1.75,0.25,12500,Nangate45 abcdef,2026-01-31
-16,10,1.429,700,0.55,1.5,0.25,13000,Nangate45 abcdef,2026-02-01
-8,10,1.429,333,0.5,0.9,0.125,6000,Nangate45 abcdef,2026-02-01
+parallel,bits,area_um2,sequential_um2,memory_um2,critical_path_ns,critical_path_end,operation,\
+energy_density_1_pj,energy_density_0_5_pj,leakage_mw,other_area_um2,clock_target_ps,library,date
+16,20,1200.5,600,0,0.61,o[3],element,3.25,2.5,0.25,1300,1429,nangate45,2026-01-31
+8,20,620,300,0,0.6,o[2],element,1.75,1.5,0.125,700,1429,nangate45,2026-01-31
+16,10,700,350,0,0.55,o[1],element,1.5,1.25,0.13,800,1429,nangate45,2026-02-01
+8,10,333,150,0,0.5,o[0],element,0.9,0.75,0.06,400,1429,nangate45,2026-02-01
 """
 
 
-def test_synthesised_points_become_a_table_and_a_figure() -> None:
+def test_synthesised_points_become_a_table_and_figures() -> None:
     sheet = make_sheet("dynatran", points=Points.parse("dynatran", CSV))
     for line in (
         "4 synthesised points in `hwgen/units/dynatran/ppa.csv`.",
-        "- library: Nangate45 abcdef",
-        "- date: 2026-01-31, 2026-02-01",
+        "- library: nangate45",
+        "| date | 2026-01-31 |",
         "| area (µm²) | 1,200 |",
         "| critical path (ns) | 0.61 |",
-        "| energy density 1.0 (pJ) | 3.25 |",
-        "| leakage (nW) | 25,000 |",
+        "| critical path end | o[3] |",
+        "| energy density 0.5 (pJ) | 2.5 |",
+        "| leakage (mW) | 0.25 |",
+        "| clock target (ps) | 1,429 |",
+        "Memory macros are counted apart from the standard cells. Other: of the netlist that was",
         "](dynatran/area.svg)",
         "](dynatran/critical_path.svg)",
+        "](dynatran/energy.svg)",
     ):
         assert line in sheet.text
-    for name, labels in (
-        ("area.svg", ["area (µm²)", "parallel", "bits"]),
-        ("critical_path.svg", ["critical path (ns)", "target"]),
-        ("energy.svg", ["energy (pJ)", "energy density 1.0", "energy idle"]),
+    for name, there, absent in (
+        ("area.svg", ["area (µm²)", "parallel", "bits", "sequential"], ["memory", "other area"]),
+        ("critical_path.svg", ["critical path (ns)", "parallel", "bits"], ["clock target"]),
+        ("energy.svg", ["energy (pJ per element)", "energy density 0.5"], []),
     ):
         svg = sheet.files[name]
-        assert all(f">{label}</text>" in svg for label in labels), name
+        assert all(f">{label}</text>" in svg for label in there), name
+        assert not any(f">{label}</text>" in svg for label in absent), name
         assert len(svg.encode()) < 60_000
+
+
+def test_parameters_that_follow_from_another_vary_with_it() -> None:
+    """A window and its FIFO grow with the multipliers; the window also varies alone."""
+    rows = ["macs,bits,window,fifo_depth,area_um2", "16,20,64,128,9", "8,20,32,64,4",
+            "8,10,32,64,2", "16,20,16,32,5", "16,10,64,128,6"]  # fmt: skip
+    points = Points.parse("pre_sparsity", "\n".join(rows))
+    section = synthesis_section(points, PreSparsitySpec(16, 20, 64, 128), "x")
+    labels = re.findall(r">([^<>]+)</text>", section.figures["area.svg"])
+    wanted = ["macs [window, fifo depth]", "bits", "window [fifo depth]"]
+    assert [label for label in labels if label in {*wanted, "fifo depth"}] == wanted
+    assert set(section.figures) == {"area.svg"}
 
 
 def test_without_points_a_sheet_says_how_to_make_them(monkeypatch: Any) -> None:
@@ -226,5 +244,6 @@ def test_points_of_one_size_have_no_figure_and_others_no_default() -> None:
 
 def test_names_of_columns_end_in_their_unit() -> None:
     assert label_of("critical_path_ps") == "critical path (ps)"
-    assert label_of("energy_pj_density_0.5") == "energy density 0.5 (pJ)"
+    assert label_of("energy_density_0_25_pj") == "energy density 0.25 (pJ)"
+    assert label_of("memory_bits") == "memory (bits)"
     assert label_of("bits") == "bits"

@@ -10,9 +10,8 @@ import pytest
 
 from hwgen.datasheet import DataSheet, make_sheet, write_sheets
 from hwgen.datasheet.examples import example_job
-from hwgen.datasheet.sheet import HOLD_CYCLES, SYNTHESIS_HEADING, measured
+from hwgen.datasheet.sheet import HOLD_CYCLES, SYNTHESIS_HEADING, default_spec, measured
 from hwgen.datasheet.timing import levels
-from hwgen.design import AcceleratorDesign
 from hwgen.emit import ports_of
 from hwgen.simulation.run import case_of
 from hwgen.units.registry import RTL_UNITS, component_of, jobs_of
@@ -21,7 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:amaranth")
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "units"
-EDGE = AcceleratorDesign.load("edge")
 LARGEST_FIGURE_BYTES = 60_000
 
 every_unit = pytest.mark.parametrize("unit", RTL_UNITS)
@@ -50,7 +48,7 @@ def is_head(rows: list[list[str]], number: int) -> bool:
 
 @every_unit
 def test_the_ports_are_those_of_the_component(unit: str) -> None:
-    ports = ports_of(component_of(unit)(getattr(EDGE, unit)))
+    ports = ports_of(component_of(unit)(default_spec(unit)[0]))
     rows = rows_of(sheet_of(unit).text, "## Ports")
     listed = {(row[0], row[1], int(row[3])) for row in rows if len(row) == 5}
     assert listed == {("clk", "in", 1), ("rst", "in", 1)} | {
@@ -70,7 +68,7 @@ def test_the_ports_are_those_of_the_component(unit: str) -> None:
 
 @every_unit
 def test_the_parameters_are_those_of_the_default_unit(unit: str) -> None:
-    spec = getattr(EDGE, unit)
+    spec = default_spec(unit)[0]
     rows = rows_of(sheet_of(unit).text, "### Parameters")
     named = {row[0]: row[1] for row in rows if len(row) == 3}
     assert named == {name: str(getattr(spec, name)) for name in type(spec).__slots__}
@@ -79,7 +77,7 @@ def test_the_parameters_are_those_of_the_default_unit(unit: str) -> None:
 
 @every_unit
 def test_latency_and_cycles_are_those_of_the_cost(unit: str) -> None:
-    spec = getattr(EDGE, unit)
+    spec = default_spec(unit)[0]
     rows = rows_of(sheet_of(unit).text, "## Latency and initiation interval")
     latency, cycles = rows[0][-1], rows[1][-1]
     assert int(latency) == int(import_module(f"hwgen.units.{unit}.cost").latency(spec))
@@ -91,7 +89,7 @@ def test_latency_and_cycles_are_those_of_the_cost(unit: str) -> None:
 
 @every_unit
 def test_the_timing_diagram_transfers_what_the_job_predicts(unit: str) -> None:
-    spec = getattr(EDGE, unit)
+    spec = default_spec(unit)[0]
     case = case_of(spec, example_job(unit, spec))
     diagram = json.loads(sheet_of(unit).files["timing.json"])
     groups = {row[0]: row[1:] for row in diagram["signal"] if isinstance(row, list)}
@@ -131,7 +129,7 @@ def test_a_gap_in_the_diagram_hides_nothing_that_moves(unit: str) -> None:
 @every_unit
 def test_errors_stay_within_the_bound_that_the_sheet_states(unit: str) -> None:
     text = sheet_of(unit).text
-    found = measured(unit, getattr(EDGE, unit))
+    found = measured(unit, default_spec(unit)[0])
     if not found:
         assert "\nExact: " in text
         assert "error.svg" not in sheet_of(unit).files
@@ -148,7 +146,7 @@ def test_units_that_approximate_are_measured() -> None:
         golden = import_module(f"hwgen.units.{unit}.golden")
         approximates = re.search(r"\b1 ulp\b", Path(str(golden.__file__)).read_text())
         if approximates:
-            assert measured(unit, getattr(EDGE, unit)), unit
+            assert measured(unit, default_spec(unit)[0]), unit
 
 
 @every_unit
