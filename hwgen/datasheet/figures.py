@@ -108,6 +108,7 @@ def _draw(axis: Any, panel: Panel) -> None:
     axis.set_ylim(bottom=0)
     axis.margins(y=0.15)
     axis.locator_params(nbins=6)
+    axis.locator_params(axis="x", integer=True)
     if any(line.label for line in panel.lines):
         axis.legend(fontsize=8)
 
