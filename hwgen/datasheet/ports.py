@@ -58,7 +58,10 @@ def ports_section(unit: str, ports: Sequence[Port], component_class: Any) -> str
 
 
 def _kind(port: Port) -> str:
-    return "stream" if port.kind == "stream" else f"constant, {_format(port.fields[0])}"
+    if port.kind == "stream":
+        return "stream"
+    kind = "constant" if port.direction == "in" else "status"
+    return f"{kind}, {_format(port.fields[0])}"
 
 
 def _format(field: Field) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -88,25 +88,25 @@ def make_sheet(unit: str, design: str = DEFAULT_DESIGN, points: Points | None = 
 def default_spec(unit: str, design: str = DEFAULT_DESIGN) -> tuple[Any, str]:
     """Return the spec of a unit's default, and where it comes from.
 
-    It is the design's; of a unit that designs do not set, it is the first that
-    `hwgen/units/<unit>/workload.py` lists as SPECS.
+    It is the design's, unless `hwgen/units/<unit>/workload.py` lists specs as SPECS: then it is the
+    first of them.
 
     Raises
     ------
     ValueError
         If there is no such design, or nothing says what the unit's default is.
     """
-    loaded = AcceleratorDesign.load(design)
-    if hasattr(loaded, unit):
-        return getattr(loaded, unit), f"that of the design `{design}`"
     name = f"hwgen.units.{unit}.workload"
     listed = getattr(import_module(name), "SPECS", None) if find_spec(name) else None
-    if not listed:
+    if listed:
+        return listed[0], f"the first of `SPECS` in `hwgen/units/{unit}/workload.py`"
+    spec = getattr(AcceleratorDesign.load(design), unit, None)
+    if not is_dataclass(spec):
         raise ValueError(
             f"{unit} has no default: no design sets it, and hwgen/units/{unit}/workload.py lists "
             "no SPECS"
         )
-    return listed[0], f"the first of `SPECS` in `hwgen/units/{unit}/workload.py`"
+    return spec, f"that of the design `{design}`"
 
 
 def _head(unit: str, spec: Any, origin: str, component_class: Any) -> str:

@@ -14,8 +14,8 @@ from hwgen.simulation.beats import mismatches, pack, unpack
 from hwgen.simulation.module import Port
 from hwgen.simulation.run import Case, SimulationError
 
-IDLE_CYCLES = 1
-"""Cycles before the first beat, in which the constant inputs are steady."""
+IDLE_CYCLES = 2
+"""Cycles before the first beat, in which constant inputs are steady: what units ask for at most."""
 
 TAIL_CYCLES = 1
 """Cycles that are recorded after the last transfer."""
@@ -107,9 +107,7 @@ class _End:
         offered = cycle >= IDLE_CYCLES and not self.complete
         ctx.set(self.stream.valid, offered)
         if offered:
-            ctx.set(
-                Value.cast(self.stream.payload), pack(self.port, self.beats[self.done])
-            )
+            ctx.set(Value.cast(self.stream.payload), pack(self.port, self.beats[self.done]))
 
     def hold(self, ctx: Any) -> None:
         """Refuse the first beat for a while: what valid is then does not depend on ready."""
@@ -174,7 +172,7 @@ def record(component: Any, case: Case, *, hold_cycles: int = 0) -> Recording:
 
     async def bench(ctx: Any) -> None:
         for port in ports:
-            if port.kind == "signal":
+            if port.kind == "signal" and port.direction == "in":
                 value = pack(port, {port.name: case.signals[port.name]})
                 ctx.set(Value.cast(getattr(component, port.name)), value)
         cycle = quiet = 0

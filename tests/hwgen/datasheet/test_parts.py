@@ -13,10 +13,11 @@ from hwgen.datasheet.docstring import Docstring, as_markdown
 from hwgen.datasheet.examples import example_job
 from hwgen.datasheet.packages import import_package
 from hwgen.datasheet.ports import ports_section
-from hwgen.datasheet.sheet import make_sheet
+from hwgen.datasheet.sheet import default_spec, make_sheet
 from hwgen.datasheet.synthesis import label_of, synthesis_section
 from hwgen.datasheet.timing import MAXIMUM_COLUMNS, levels, render, wave_json
 from hwgen.emit import ports_of
+from hwgen.simulation.module import Field, Port
 from hwgen.simulation.run import Case, SimulationError, case_of
 from hwgen.simulation.simulators import MissingToolError
 from hwgen.simulation.waves import record
@@ -67,19 +68,19 @@ def case(numbers: list[int]) -> Case:
 def test_a_recording_counts_as_costs_do() -> None:
     recording = record(Delay(3), case([5, 6]))
     i, o = recording.streams
-    assert (i.transfers, o.transfers) == ((1, 5), (4, 8))
+    assert (i.transfers, o.transfers) == ((2, 6), (5, 9))
     assert recording.cycles == 8
     assert recording.interval_cycles() == {"i": 4.0}
-    assert i.ready[2:5] == (False,) * 3
-    assert i.beat[1:7] == (0, 1, 1, 1, 1, None)
+    assert i.ready[3:6] == (False,) * 3
+    assert i.beat[2:8] == (0, 1, 1, 1, 1, None)
     assert [o.fields[cycle] for cycle in o.transfers] == [{"o": 5}, {"o": 6}]
 
 
 def test_sinks_hold_back_the_first_beat_alone() -> None:
     _, o = record(Delay(3), case([5, 6]), hold_cycles=2).streams
-    assert o.transfers == (6, 10)
-    assert [cycle for cycle, ready in enumerate(o.ready) if not ready] == [4, 5]
-    assert o.beat[4:7] == (0, 0, 0)
+    assert o.transfers == (7, 11)
+    assert [cycle for cycle, ready in enumerate(o.ready) if not ready] == [5, 6]
+    assert o.beat[5:8] == (0, 0, 0)
 
 
 def test_a_wrong_result_and_a_hang_are_refused() -> None:
@@ -95,9 +96,9 @@ def test_a_long_wait_becomes_a_gap_and_a_short_one_does_not() -> None:
         {row["name"]: levels(row) for row in wave_json(recording, "")["signal"][:2]}
         for recording in (record(Delay(4), case([1])), record(Delay(5), case([1])))
     )
-    assert short["cycle"] == ["0", "1", "2", "3", "4", "5", "6"]
-    assert long["cycle"] == ["0", "1", "2 …", "|", "5", "6", "7"]
-    assert long["clk"] == ["p", "p", "p", "|", "p", "p", "p"]
+    assert short["cycle"] == ["0", "1", "2", "3", "4", "5", "6", "7"]
+    assert long["cycle"] == ["0", "1", "2", "3 …", "|", "6", "7", "8"]
+    assert long["clk"] == ["p", "p", "p", "p", "|", "p", "p", "p"]
 
 
 def test_a_diagram_ends_at_its_right_edge() -> None:
@@ -130,6 +131,32 @@ def test_a_port_that_is_not_described_is_refused() -> None:
     assert "| `o` | out | stream | 8 | the same numbers |" in ports_section("delay", ports, Delay)
     with pytest.raises(ValueError, match="Other's docstring must describe i, o, .*: see o"):
         ports_section("delay", ports, Other)
+
+
+def test_a_plain_output_is_a_status() -> None:
+    level = Port("level", "out", "signal", 3, (Field("level", 0, 3, None, False),))
+
+    class Queue:
+        """A queue.
+
+        Ports
+        -----
+        level : entries
+        """
+
+    row = "| `level` | out | status, unsigned | 3 | entries |"
+    assert row in ports_section("queue", [level], Queue)
+
+
+def test_a_unit_without_a_default_is_refused_and_listed_specs_come_first(monkeypatch: Any) -> None:
+    with pytest.raises(ValueError, match="activation has no default: no design"):
+        default_spec("activation")
+    listed = SimpleNamespace(SPECS=[DynatranSpec(2, 9)])
+    monkeypatch.setattr("hwgen.datasheet.sheet.find_spec", lambda name: name)
+    monkeypatch.setattr("hwgen.datasheet.sheet.import_module", lambda name: listed)
+    spec, origin = default_spec("dynatran")
+    assert spec == DynatranSpec(2, 9)
+    assert origin == "the first of `SPECS` in `hwgen/units/dynatran/workload.py`"
 
 
 def test_a_docstring_is_taken_apart() -> None:
