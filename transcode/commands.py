@@ -318,6 +318,35 @@ def characterize(
 
 
 @app.command()
+def datasheet(
+    units: Annotated[
+        list[str] | None,
+        typer.Argument(help="Units with RTL, such as softmax; none means all.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the pages; a unit's figures go into a folder in it.")
+    ] = Path("docs/units"),
+    design: Annotated[
+        str, typer.Option(help="The design whose units are described: a name or a YAML file.")
+    ] = "edge",
+    quiet: Quiet = False,
+) -> None:
+    """Write a data sheet a unit: function, ports, timing, error, latency, area and energy.
+
+    A sheet is made from the unit itself: its docstrings, its ports, a simulation of its RTL, its
+    measured error, its cost, and the synthesised points that transcode characterize has written.
+
+    Example: transcode datasheet softmax --out docs/units
+    """
+    from hwgen.datasheet import write_sheets
+
+    with progress_bar(not quiet) as progress:
+        pages = write_sheets(units or (), out, design=design, progress=progress)
+    for page in pages:
+        console.print(f"data sheet: {page}", highlight=False)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A search run's folder.")],
     out: Annotated[

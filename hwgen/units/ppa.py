@@ -17,6 +17,11 @@ Terms = Callable[[Any], Sequence[Any]]
 """What a unit's figures are linear in, from a spec or from an object whose fields are arrays."""
 
 
+def has_points(unit: str) -> bool:
+    """Whether the unit has a ppa.csv."""
+    return (files("hwgen") / "units" / unit / "ppa.csv").is_file()
+
+
 @dataclass(frozen=True)
 class Points:
     """Synthesised points of a unit.
@@ -40,12 +45,25 @@ class Points:
             If the unit has none.
         """
         path = files("hwgen") / "units" / unit / "ppa.csv"
-        if not path.is_file():
+        if not has_points(unit):
             raise ValueError(
                 f"{unit} has no synthesised points (hwgen/units/{unit}/ppa.csv); "
                 f"make them with: transcode characterize {unit}"
             )
-        rows = list(csv.DictReader(path.read_text().splitlines()))
+        return cls.parse(unit, path.read_text(encoding="utf-8"))
+
+    @classmethod
+    def parse(cls, unit: str, text: str) -> Points:
+        """Read points from the text of a ppa.csv.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        rows = list(csv.DictReader(text.splitlines()))
+        if not rows:
+            raise ValueError(f"{unit}: ppa.csv must hold at least one point")
         return cls(unit, {name: _column([row[name] for row in rows]) for name in rows[0]})
 
     def __len__(self) -> int:

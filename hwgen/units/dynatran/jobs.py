@@ -68,3 +68,13 @@ def predicted_cycles(spec: DynatranSpec, job: Job) -> int:
 def pack(mask: np.ndarray) -> int:
     """Make an integer of bits, the first the least significant."""
     return sum(1 << position for position in np.flatnonzero(mask).tolist())
+
+
+def example_job(spec: DynatranSpec) -> Job:
+    """Five beats of two tiles, as the data sheet shows them: about half of the values stay."""
+    rng = np.random.default_rng(0)
+    top = 1 << (spec.bits - 1)
+    shape = (5, spec.parallel)
+    operands = {"value": rng.integers(-top, top, shape), "valid_mask": np.ones(shape, np.int64),
+                "last": np.array([0, 0, 1, 0, 1]), "threshold": top // 2}
+    return with_prediction(spec, Job("dynatran", "tiles of three beats and of two", operands))

@@ -18,6 +18,12 @@ class Dynatran(wiring.Component):
     Parameters
     ----------
     spec : values a beat and their width
+
+    Ports
+    -----
+    i : values, which of them are real positions (valid_mask), and whether the tile ends (last)
+    o : the pruned values, which of them are not zero (zero_mask), and the input's last
+    threshold : smallest magnitude that is kept
     """
 
     def __init__(self, spec: DynatranSpec):

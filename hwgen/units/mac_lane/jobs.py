@@ -191,3 +191,14 @@ def _clipped(initial: int, spec: MacLaneSpec) -> int:
     """Keep an initial value where no sum can overflow the accumulator."""
     limit = 1 << (spec.accumulator_bits - 2)
     return max(-limit, min(limit - 1, initial))
+
+
+def example_job(spec: MacLaneSpec) -> Job:
+    """Two dot products of three beats and of two, as the data sheet shows them."""
+    rng = np.random.default_rng(0)
+    longest = 1 << (spec.accumulator_bits - 2 * spec.bits)
+    top = 1 << (spec.bits - 1)
+    left, right = ([rng.integers(-top, top, min(beats * spec.macs, longest)) for beats in (3, 2)]
+                   for _ in range(2))
+    return make_job(spec, "dot products of three beats and of two", left, right, [0, 0],
+                    spec.bits, activate=True, i_exponent=3 - spec.bits, o_exponent=3 - spec.bits)

@@ -64,3 +64,11 @@ def predicted_cycles(spec: PostSparsitySpec, job: Job) -> int:
 def _tiles(job: Job) -> list[np.ndarray]:
     """Cut the job's values into its tiles."""
     return np.split(np.asarray(job.operands["value"]), np.cumsum(job.shapes["tiles"])[:-1])
+
+
+def example_job(spec: PostSparsitySpec) -> Job:
+    """Two short tiles, back to back, as the data sheet shows them."""
+    operands = {"value": np.array([3, 0, -1, 2, 0, 0, 1])}
+    job = Job("post_sparsity", "tiles of four values and of three", operands,
+              shapes={"tiles": [4, 3]})
+    return job.with_cycles(predicted_cycles(spec, job))

@@ -23,6 +23,12 @@ class PostSparsity(wiring.Component):
     Parameters
     ----------
     spec : widths of a value and of a beat of each output
+
+    Ports
+    -----
+    i : the tile's values, one a beat; last marks the tile's end
+    o_value : values that are not zero, in order; count says how many a beat holds
+    o_mask : the zero_mask, a bit for each of the tile's values, set where it is not zero
     """
 
     def __init__(self, spec: PostSparsitySpec):

@@ -46,6 +46,17 @@ def random_job(spec: PreSparsitySpec, rng: np.random.Generator) -> Job:
     return job.with_cycles(predicted_cycles(spec, job))
 
 
+def example_job(spec: PreSparsitySpec) -> Job:
+    """Two dot products of two windows, half of each operand zero, as the data sheet shows them."""
+    rng = np.random.default_rng(0)
+    shape = (2, 2 * spec.window)
+    operands = {side: rng.integers(1, 1 << (spec.bits - 1), shape) * (rng.random(shape) < 0.5)
+                for side in ("left", "right")}
+    job = Job("pre_sparsity", "two dot products of two windows, both operands half zero", operands,
+              shapes={"dot_products": list(shape)})
+    return job.with_cycles(predicted_cycles(spec, job))
+
+
 def signals(spec: PreSparsitySpec, job: Job) -> dict[str, int]:
     """Values of the ports that stay constant during a job: there are none."""
     return {}

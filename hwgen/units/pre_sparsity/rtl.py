@@ -51,6 +51,13 @@ class PreSparsity(wiring.Component):
     group : values that one network of switches places, a power of two up to `macs`; 1 makes a full
         gather, in which each place of the FIFO chooses among all values of a window. It changes the
         area alone
+
+    Ports
+    -----
+    i_left_mask, i_right_mask : windows of the operand: the zero_mask of all positions, and whether
+        the dot product ends (last)
+    i_left, i_right : zero-free values of a window, from place 0 on
+    o : effectual pairs, in order, and whether the dot product ends (last)
     """
 
     def __init__(self, spec: PreSparsitySpec, group: int = GROUP):

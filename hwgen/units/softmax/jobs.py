@@ -112,3 +112,13 @@ def predicted_cycles(spec: SoftmaxSpec, job: Job) -> int:
 def _rows(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:
     pairs = zip(job.operands["rows"], job.operands["valid_masks"], strict=True)
     return [(np.asarray(r, dtype=np.int64), np.asarray(v, dtype=bool)) for r, v in pairs]
+
+
+def example_job(spec: SoftmaxSpec) -> Job:
+    """Two rows, back to back, as the data sheet shows them: three beats (or what fits) and one."""
+    rng = np.random.default_rng(0)
+    top = 2 ** (spec.bits - 1)
+    lengths = [min(3 * spec.parallel, spec.max_row), min(spec.parallel, spec.max_row)]
+    rows = [rng.integers(-top, top, n) for n in lengths]
+    masks = [np.ones(n, dtype=bool) for n in lengths]
+    return make_job(spec, rows, masks, 3 - spec.bits, "two rows, back to back")

@@ -37,6 +37,12 @@ class Softmax(wiring.Component):
 
     A row must have at least one beat and at most `max_row` valid elements and ⌈max_row/parallel⌉
     beats; a longer one would never come out. `i_exponent` is constant while a row is in the module.
+
+    Ports
+    -----
+    i : scores of a row, which of them are real positions (valid_mask), and the row's end (last)
+    i_exponent : exponent of the scores
+    o : probabilities with exponent −(bits − 1), 0 where a position is not real, and the row's end
     """
 
     def __init__(self, spec: SoftmaxSpec):
