@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -181,8 +182,15 @@ def _register_names(module: dict[str, Any]) -> dict[str, str]:
     """Name of the net that each register drives."""
     nets = {
         bit: f"{name}[{index}]" if len(entry["bits"]) > 1 else name
-        for name, entry in module["netnames"].items() if not entry["hide_name"]
+        for name, entry in _named(module["netnames"])
         for index, bit in enumerate(entry["bits"])
     }
     driven = {name: entry["connections"].get("Q") for name, entry in module["cells"].items()}
     return {name: nets[bits[0]] for name, bits in driven.items() if bits and bits[0] in nets}
+
+
+def _named(nets: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Nets that the RTL named; Amaranth's names for unnamed signals begin with a dollar sign."""
+    for name, entry in nets.items():
+        if not entry["hide_name"]:
+            yield name.lstrip("\\"), entry

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from hwgen.lib import memory
 from hwgen.simulation import MissingToolError
+from hwgen.technology import sram
 from hwgen.technology.flow import characterize as module
-from hwgen.technology.flow import ppa, tools
+from hwgen.technology.flow import gate_simulation, library, ppa, synthesis, timing, tools, workload
 from hwgen.technology.flow.characterize import characterize
-from hwgen.technology.flow.points import points
+from hwgen.technology.flow.points import DEFAULT_DESIGN, points
 from hwgen.technology.flow.table import Table, unit_folder
 from hwgen.technology.flow.tools import FlowError
+from hwgen.units import operands
 from hwgen.units.dynatran.spec import DynatranSpec
 from hwgen.units.registry import RTL_UNITS
 
@@ -172,3 +175,26 @@ def test_the_flow_is_imported_without_its_tools():
     program = ("import sys; sys.modules['pyosys'] = sys.modules['adks'] = None\n"
                "import hwgen.technology.flow.characterize\n")
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_document_states_the_constants():
+    text = (Path(__file__).parents[4] / "docs" / "characterization.md").read_text()
+    stated = [
+        f"clock target, {synthesis.CLOCK_PS:,} ps",
+        f"inputs driven by {library.INPUT_DRIVER}",
+        f"outputs loaded with {library.OUTPUT_LOAD_FF:g} fF",
+        f"every enable of {synthesis.SMALLEST_GATED} registers or more",
+        f"{timing.BOUNDARY_NS} ns left to the outside",
+        "operand densities 1, 0.5 and 0.25",
+        f"and {gate_simulation.IDLE_CYCLES} cycles of a running clock",
+        f"wider than {sram.SLICE_BITS} bits",
+        f"deeper than {sram.DEEPEST:,} entries",
+        "a quarter of the format",
+        "above 2 kbit",
+        f"variations of the design `{DEFAULT_DESIGN}`",
+    ]
+    for statement in stated:
+        assert statement in " ".join(text.split()), statement
+    assert workload.DENSITIES == (1.0, 0.5, 0.25)
+    assert operands.SPREAD == 0.25
+    assert memory.MACRO_BITS == 2048

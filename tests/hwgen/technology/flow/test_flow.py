@@ -26,7 +26,7 @@ SMALL = {
     "dynatran": {"parallel": 2, "bits": 8},
     "pre_sparsity": {"macs": 2, "bits": 5, "window": 4, "fifo_depth": 8},
     "post_sparsity": {"bits": 6, "word": 4, "mask_word": 4},
-    "softmax": {"parallel": 2, "bits": 6, "max_row": 16},
+    "softmax": {"parallel": 2, "bits": 6, "max_row": 256},  # large enough for memory macros
 }
 """A small spec of each unit; the default one of those that are not named."""
 

@@ -17,7 +17,7 @@ CELLS = {
     "$2": {"type": "DFF_X1", "connections": {"D": [6], "CK": [2], "Q": [5], "QN": [9]}},
     "$3": {"type": "ram", "connections": {"data": [6, 3], "clk": [2]}},
 }
-NAMES = {"q": {"hide_name": 0, "bits": [7]}, "sum": {"hide_name": 0, "bits": [8, 5]},
+NAMES = {"q": {"hide_name": 0, "bits": [7]}, "\\sum": {"hide_name": 0, "bits": [8, 5]},
          "$x": {"hide_name": 1, "bits": [6]}}
 
 
