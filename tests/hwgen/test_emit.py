@@ -188,6 +188,7 @@ OTHER_VALUES = {
     "macs": lambda value: 2 * value,
     "window": lambda value: value // 2,
     "parallel": lambda value: 2 * value,
+    "epsilon": lambda value: 2 * value,
 }
 
 
