@@ -115,12 +115,12 @@ def test_every_pair_of_four_bits(simulator):
 def test_every_shift_of_both_terms(simulator):
     # From where all saturates to where nothing is left but the sticky bit.
     spec = LayerNormSpec(2, 5, 4, 1e-12)
-    rows = [[a, b, 0, 3] for a in range(-16, 16, 3) for b in (-16, -1, 0, 15)]
+    rows = [[a, b, 0, 3] for a in (-16, -3, 0, 1, 15) for b in (-16, 0, 15)]
     masks = [[1] * 4] * len(rows)
     drawn = [
         jobs.make_job(spec, rows, masks, [1, -1, 15, -16], [1, -16, 15, 8],
                       {"i": 0, "gamma": 0, "beta": beta, "o": shift}, f"shifts {shift} {beta}")
-        for shift in range(-24, 26) for beta in (shift, 0, -shift)
+        for shift in range(-24, 26) for beta in (shift, -shift)
     ]
     check_unit(LayerNorm, spec, drawn, simulator, [])
 
@@ -168,9 +168,9 @@ def random_specs(count):
 
 
 @pytest.mark.parametrize(
-    "index", [0, 1, *(pytest.param(k, marks=pytest.mark.slow) for k in range(2, 40))])
+    "index", [k if k in (3, 13) else pytest.param(k, marks=pytest.mark.slow) for k in range(40)])
 def test_random_specs_and_data(index, simulator):
-    """Of 2 and 40 specs five jobs each: 10 cases here, 200 in the long suite."""
+    """Of 2 and 40 specs five jobs each: 10 cases here, 200 with the long suite."""
     spec = list(random_specs(40))[index]
     rng = np.random.default_rng(index)
     check_unit(LayerNorm, spec, [jobs.random_job(spec, rng) for _ in range(5)], simulator, [index])
@@ -276,8 +276,10 @@ def test_weights_are_loaded_between_rows_alone():
 def test_a_row_taken_with_a_load_gets_the_new_weights():
     spec = LayerNormSpec(1, 8, 2, 1e-5)
     dut = LayerNorm(spec)
-    row, old, new = [5, -7], [[3, 4], [5, 6]], [[70, -80], [9, -10]]
-    job = jobs.make_job(spec, [row], [[1, 1]], *new, CALIBRATED, "new")
+    old, new = [[3, 4], [5, 6]], [[70, -80], [9, -10]]
+    # A row of one element is β.
+    exponents = {"i": 0, "gamma": 0, "beta": 0, "o": 0}
+    job = jobs.make_job(spec, [[5]], [[1]], *new, exponents, "new")
     received = []
 
     async def testbench(ctx):
@@ -305,13 +307,35 @@ def test_a_row_taken_with_a_load_gets_the_new_weights():
         await step(sent[0], only)
         for _ in range(60):
             await step()
-            assert not received
-            assert not ctx.get(dut.i.ready | dut.weights.ready)
+            assert not ctx.get(dut.i.ready)
+        assert not received
+        await step(sent[1])
+        for _ in range(60):
+            await step()
+        assert received == [9]
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()
+
+
+@pytest.mark.parametrize(
+    "constant", [r"root\[6\] = 35'h(\w+)",
+                 pytest.param(r"root\[15\] = 35'h(\w+)", marks=pytest.mark.slow),
+                 pytest.param(r"root\[0\] = 35'h(\w+)", marks=pytest.mark.slow)])
+def test_one_constant_changed_in_the_verilog_is_found(constant, simulator):
+    spec = LayerNormSpec(2, 8, 16, 1e-5)
+    module = unit_module(LayerNorm(spec), "layer_norm")
+    old = re.search(constant, module.verilog)
+    # Bit 7 of c0, the lowest field of a table's entry.
+    new = old[0].replace(old[1], format(int(old[1], 16) ^ 128, "x"))
+    changed = replace(module, verilog=module.verilog.replace(old[0], new))
+    rows = [[-(value // 2), value - value // 2] for value in range(1, 255)]
+    job = jobs.make_job(spec, rows, [[1, 1]] * len(rows), [127, 127], [0, 0],
+                        {"i": 0, "gamma": 0, "beta": 0, "o": 0}, "rows")
+    assert run_jobs(module, spec, [job], simulator)[0].ok
+    assert not run_jobs(changed, spec, [job], simulator)[0].ok
 
 
 def test_every_parameter_changes_the_verilog():

@@ -204,6 +204,7 @@ OTHER_VALUES = {
     "window": lambda value: value // 2,
     "fifo_depth": lambda value: 2 * value,
     "parallel": lambda value: 2 * value,
+    "epsilon": lambda value: 2 * value,
 }
 
 

@@ -44,9 +44,10 @@ class LayerNorm(wiring.Component):
     as many sums, shifts and roots as for beats.
 
     γ and β are kept. `weights` takes them, one beat for each beat of the longest row that follows,
-    from the row's first position on. It is ready while no row is in the module; from a load's first
-    beat to its last no row is taken, and before the first load none is either. A row whose first
-    beat is taken together with a load's first beat is normalised with the new γ and β.
+    from the row's first position on. A load may begin while no row is in the module, which
+    `weights.ready` sees to; from its first beat to its last no beat is taken at `i`, and before the
+    first load none is either. A row whose first beat is taken together with a load's first beat
+    is normalised with the new γ and β.
 
     Latency: `cost.cycles` for a row from reset, after `cost.load_cycles`. Interval 1: with a ready
     sink, once loaded, `i.ready` never falls, whatever the lengths of the rows. `i.ready`,
@@ -400,8 +401,11 @@ class LayerNorm(wiring.Component):
         inside = Signal(range(self._capacity + 1))
         m.d.sync += inside.eq(inside + take - leaves)
         taken = Signal()
-        m.d.comb += [self.weights.ready.eq(inside == 0), taken.eq(
-            self.weights.valid & self.weights.ready)]
+        # A row that came with a load's first beat waits for its last.
+        m.d.comb += [
+            self.weights.ready.eq((inside == 0) | ~loaded),
+            taken.eq(self.weights.valid & self.weights.ready),
+        ]
         index = Signal.like(gamma.write_address)
         last = self.weights.payload.last
         with m.If(taken):

@@ -192,7 +192,8 @@ def test_table_against_mpmath(bits):
         for segment in range(segments):
             places = [mpmath.mpf(2 * segment + half) / (2 * segments) for half in range(3)]
             first = 2 * segment < segments
-            a, b, c = (2 ** (fraction + 2) / mpmath.sqrt(1 + 2 * f if first else 4 * f) for f in places)
+            roots = (mpmath.sqrt(1 + 2 * f if first else 4 * f) for f in places)
+            a, b, c = (2 ** (fraction + 2) / root for root in roots)
             wanted = (a, 3 * a - 4 * b + c, 2 * a - 4 * b + 2 * c)
             got = (table.c0[segment], table.c1[segment], table.c2[segment])
             assert all(abs(g - w) <= 0.5 for g, w in zip(got, wanted, strict=True))
