@@ -6,6 +6,10 @@ masks (hwgen/units/pre_sparsity/cost.py); areas are those of the points, by defa
 benchmarks/sparsity.csv: flip-flops and logic in Nangate45, synthesised for 700 MHz. Effectual
 products a second and mm² are at the lane's clock; "ratio" is theirs to those of the dense lane.
 
+The second table compares constructions of the same function: networks of switches that bring values
+to their columns, a full gather (each place of the FIFO chooses among all values of a window), and
+windows that a decompressor has already brought to their positions, once for all lanes of a PE.
+
 --synthesise measures the points again and writes them (minutes; needs the tools that
 `transcode characterize` needs). --lane-area-um2 asks what if the lane had another area.
 """
@@ -102,7 +106,8 @@ def read(path: Path) -> tuple[Areas, dict[tuple[str, int, int], float]]:
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             key = row["component"], int(row["window"]), int(row["fifo_depth"])
-            areas[key], delays[key] = float(row["area_um2"]), float(row["critical_path_ns"])
+            areas[key] = float(row["area_um2"])
+            delays[key] = float(row["critical_path_ns"] or "nan")
     return areas, delays
 
 
