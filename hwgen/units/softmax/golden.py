@@ -14,6 +14,7 @@ from hwgen.units.softmax.table import (
     WHOLE,
     Format,
     Reciprocal,
+    reciprocal,
     shift_of,
     whole_table,
 )
@@ -72,7 +73,7 @@ def golden(x: Any, i_exponent: int, spec: SoftmaxSpec, valid_mask: Any | None = 
     for level in range(1, form.growth + 1):
         power = power + xp.astype(total >= 1 << (one + level), xp.int64)
     mantissa = _places(total, form.inverse - one) >> power
-    inverse = _reciprocal(mantissa & ((1 << form.inverse) - 1), Reciprocal(form.inverse))
+    inverse = _reciprocal(mantissa & ((1 << form.inverse) - 1), reciprocal(form.inverse))
     value = _product(term >> (form.fraction + form.growth - form.kept), inverse >> power, form)
     return xp.minimum(value, xp.full_like(value, 2 ** (spec.bits - 1) - 1))
 
