@@ -136,9 +136,12 @@ def test_nothing_is_lost_while_the_sink_stands_still():
 
 
 def stored(spec):
-    """Beats that the module takes while nothing leaves it: its two queues and three registers."""
+    """Beats that the module takes while nothing leaves it: two queues, and pass 3's registers.
+
+    One of its three is empty: the third row has two beats, and its reciprocal comes a cycle late.
+    """
     assert spec.parallel == 1
-    return (spec.max_row + 3) + (spec.max_row + 13) + 3
+    return (spec.max_row + 3) + (spec.max_row + 13) + 2
 
 
 def test_every_parameter_changes_the_verilog():
@@ -151,7 +154,7 @@ def test_every_parameter_changes_the_verilog():
     ("exponential_table", 2, 5),
     *(pytest.param(*which, marks=pytest.mark.slow) for which in (
         ("ln2_table", 1, 4), ("whole_table", 8, 0), ("square_table", 7, 2),
-        ("reciprocal_table", 6, 5), ("power_table", 3, 5)))])
+        ("reciprocal_table", 6, 5), ("power_table", 1, 5)))])
 def test_one_constant_changed_in_the_verilog_is_found(table, entry, bit, simulator):
     spec = SoftmaxSpec(2, 8, 16)
     module = unit_module(Softmax(spec), "softmax")

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.bit_heap import BitHeap
 from hwgen.lib.flow import Flow, Queue, room
-from hwgen.lib.polynomial import add_truncated
+from hwgen.lib.truncated import add_truncated
 from hwgen.units.softmax import cost
 from hwgen.units.softmax.spec import SoftmaxSpec
 from hwgen.units.softmax.table import (
@@ -27,14 +27,15 @@ class Softmax(wiring.Component):
     """Softmax of rows, in three passes that work on different rows at once.
 
     Pass 1 stores the row and finds its maximum, pass 2 computes exponentials and their sum and
-    stores the exponentials, pass 3 multiplies them by the sum's reciprocal. The passes are
+    stores the exponentials, pass 3 multiplies them by the sum's reciprocal. The first two are
     pipelines that never stall; a beat enters one when there is room for it in the queue at its
     end. The row queues hold the longest row and what arrives while a row's maximum or reciprocal
-    is under way, and there is room for as many maxima and reciprocals as for beats.
+    is under way, and there is room for as many maxima and reciprocals as for beats. The three
+    registers of pass 3 have one enable, and stand still while the sink does not take what is there.
 
     Latency: `cost.cycles` for a row from reset. Interval 1: with a ready sink, `i.ready` never
     falls, whatever the lengths of the rows. `i.ready`, `o.valid` and `o.payload` come from
-    registers or memories. Under back-pressure the queues fill, last the row queue at the input.
+    registers; `o.ready` reaches the enable of pass 3 and what reads its queues. Under back-pressure the queues fill, last the row queue at the input.
 
     A row must have at least one beat and at most `max_row` valid elements and ⌈max_row/parallel⌉
     beats; a longer one would never come out. `i_exponent` is constant while a row is in the module.
