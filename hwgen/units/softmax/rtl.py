@@ -35,7 +35,8 @@ class Softmax(wiring.Component):
 
     Latency: `cost.cycles` for a row from reset. Interval 1: with a ready sink, `i.ready` never
     falls, whatever the lengths of the rows. `i.ready`, `o.valid` and `o.payload` come from
-    registers; `o.ready` reaches the enable of pass 3 and what reads its queues. Under back-pressure the queues fill, last the row queue at the input.
+    registers; `o.ready` reaches the enable of pass 3 and what reads its queues. Under
+    back-pressure the queues fill, last the row queue at the input.
 
     A row must have at least one beat and at most `max_row` valid elements and ⌈max_row/parallel⌉
     beats; a longer one would never come out. `i_exponent` is constant while a row is in the module.
