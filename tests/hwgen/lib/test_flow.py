@@ -1,4 +1,4 @@
-"""Queues and pipelines that never stall, and the arithmetic in them, in Amaranth's simulator."""
+"""Queues and pipelines that never stall, and truncated products, in Amaranth's simulator."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
+from hwgen.lib.bit_heap import BitHeap
 from hwgen.lib.flow import Flow, Queue, room
-from hwgen.lib.polynomial import multiply, quadratic
-from hwgen.units.quadratic import Quadratic
+from hwgen.lib.truncated import add_truncated
+from hwgen.units.truncated import truncated
 
 
 def simulate(component, testbench):
@@ -105,60 +106,75 @@ def test_keep_ends_a_beat():
     assert received == [3, 7, 11, 15]
 
 
-class Arithmetic(wiring.Component):
-    """A product, or a polynomial, of inputs that change every cycle."""
+def test_a_flow_with_an_enable_stands_still():
+    class Dut(wiring.Component):
+        value: In(8)
+        enable: In(1)
+        o: Out(8)
+        valid: Out(1)
 
-    def __init__(self, widths, table=None):
-        self.table = table
-        super().__init__({"left": In(widths[0]), "right": In(widths[1]), "o": Out(64),
-                          "carried": Out(widths[0])})
+        def elaborate(self, platform):
+            m = Module()
+            flow = Flow(m, self.value[0], "line", self.enable)
+            s = flow.stage(value=self.value)
+            s = flow.stage(value=s.value)
+            m.d.comb += [self.o.eq(s.value), self.valid.eq(flow.valid)]
+            return m
+
+    rng = np.random.default_rng(3)
+    dut, entered = Dut(), [0, 0]
+
+    async def testbench(ctx):
+        for _ in range(200):
+            value, enable = int(rng.integers(256)), bool(rng.integers(2))
+            ctx.set(dut.value, value)
+            ctx.set(dut.enable, enable)
+            await ctx.tick()
+            if enable:
+                entered.append(value)
+            assert (ctx.get(dut.o), ctx.get(dut.valid)) == (entered[-2], entered[-2] & 1)
+
+    simulate(dut, testbench)
+
+
+class Truncated(wiring.Component):
+    """A product by truncated rows, in as many bits as it can need."""
+
+    def __init__(self, widths, cut, subtract):
+        self.cut, self.subtract = cut, subtract
+        super().__init__({"left": In(widths[0]), "right": In(widths[1]), "o": Out(40)})
 
     def elaborate(self, platform):
         m = Module()
-        flow = Flow(m, 1, "line")
-        if self.table is None:
-            values, s = multiply(flow, [self.left], [self.right], carried=self.left)
-            assert flow.latency == 3
-        else:
-            values, s = quadratic(m, flow, self.table, [self.left], "table", carried=self.left)
-            assert flow.latency == 9
-        m.d.comb += [self.o.eq(values[0]), self.carried.eq(s.carried)]
+        heap = BitHeap(m, 40, "product")
+        add_truncated(heap, self.left, self.right.as_signed(), self.cut, self.subtract)
+        m.d.comb += self.o.eq(sum(heap.rows())[:40])
         return m
 
 
-def through(dut, pairs, latency):
-    """Outputs and carried inputs for each pair of inputs, which follow in every cycle."""
-    received = []
+@pytest.mark.parametrize("subtract", [False, True])
+@pytest.mark.parametrize(("widths", "cut"), [((9, 4), 0), ((9, 4), 5), ((6, 7), 5), ((21, 16), 19)])
+def test_truncated_products(widths, cut, subtract):
+    rng = np.random.default_rng(cut)
+    pairs = [(int(rng.integers(1 << widths[0])), int(rng.integers(1 << widths[1])))
+             for _ in range(200)]
+    dut = Truncated(widths, cut, subtract)
 
     async def testbench(ctx):
-        for cycle in range(len(pairs) + latency):
-            if cycle >= latency:
-                received.append((ctx.get(dut.o), ctx.get(dut.carried)))
-            if cycle < len(pairs):
-                ctx.set(dut.left, int(pairs[cycle][0]))
-                ctx.set(dut.right, int(pairs[cycle][1]))
-            await ctx.tick()
+        for left, right in pairs:
+            ctx.set(dut.left, left)
+            ctx.set(dut.right, right)
+            await ctx.delay(1e-6)
+            value = right - (right >> (widths[1] - 1) << widths[1])
+            wanted = truncated(left, value, widths[1], cut, subtract)
+            assert ctx.get(dut.o) == wanted % (1 << 40)
+            # Each row is rounded down, and a digit of zero counts −1 at most.
+            error = wanted - (-1 if subtract else 1) * left * value / 2**cut
+            assert -((widths[1] + 1) // 2) <= error <= 0
 
-    simulate(dut, testbench)
-    return received
-
-
-@pytest.mark.parametrize("widths", [(1, 1), (5, 2), (3, 3), (9, 4), (20, 17), (26, 30)])
-def test_products(widths):
-    rng = np.random.default_rng(widths[1])
-    ends = [(2 ** widths[0] - 1, 2 ** widths[1] - 1), (0, 0), (1, 2 ** widths[1] - 1)]
-    pairs = ends + [tuple(rng.integers(0, 1 << w) for w in widths) for _ in range(60)]
-    got = through(Arithmetic(widths), pairs, 3)
-    assert got == [(int(a) * int(b), a) for a, b in pairs]
-
-
-@pytest.mark.parametrize(("index_bits", "argument_bits", "fraction_bits"),
-                         [(1, 7, 9), (2, 8, 13), (3, 9, 25)])
-def test_every_argument_of_polynomials(index_bits, argument_bits, fraction_bits):
-    table = Quadratic.interpolate(lambda f: 1 / (1 + f), index_bits, argument_bits, fraction_bits)
-    every = np.arange(1 << argument_bits)
-    got = through(Arithmetic((argument_bits, 1), table), [(a, 0) for a in every], 9)
-    assert got == list(zip(table.evaluate(every).tolist(), every.tolist(), strict=True))
+    simulator = Simulator(dut)
+    simulator.add_testbench(testbench)
+    simulator.run()
 
 
 def test_a_queue_that_cannot_keep_up_is_refused():
