@@ -1,41 +1,6 @@
-"""Multiplication, rounding and saturation cut into pipeline stages."""
+"""Rounding and saturation cut into pipeline stages."""
 
 from amaranth.hdl import Array, Cat, Const, Mux, Value, signed
-
-
-def partial_products(left, right):
-    """Products of `left` with the lower and the upper half of `right`: the first of two stages.
-
-    Yosys does not pipeline `*`; halves that are registered here and summed by `join` in the next
-    stage have half the depth. Exact for signed and unsigned factors.
-
-    Parameters
-    ----------
-    left : signed or unsigned value
-    right : signed or unsigned value of at least two bits
-
-    Returns
-    -------
-    (low, high) : what `join` takes, with the width of `right`
-    """
-    split = len(right) // 2
-    upper = right[split:]
-    return left * right[:split], left * (upper.as_signed() if right.shape().signed else upper)
-
-
-def join(low, high, width):
-    """Sum of the partial products with a right factor of `width` bits: the second stage."""
-    return low + high.shift_left(width // 2)
-
-
-def magnitude(value):
-    """Absolute value of a signed value, unsigned and of the same width."""
-    return Mux(value[-1], -value, value)[:len(value)]
-
-
-def shift_bytes(value, count):
-    """`value` shifted right by `count` bytes, in its width."""
-    return Array(value.shift_right(8 * n) for n in range(1 << len(count)))[count]
 
 
 def shift_round(pipe, value, shift, bits, *, drop=0, **carried):

@@ -146,16 +146,16 @@ def runs(seed):
     return beats, sums
 
 
-@pytest.mark.parametrize("group", [1, 2, 3, 5])
+@pytest.mark.parametrize("group", [1, 2, 3, 5, None])
 @pytest.mark.parametrize(("source_stall", "sink_stall"), [(0, 0), (0.4, 0.6)])
 def test_pipeline_with_state_and_dropped_beats(group, source_stall, sink_stall):
-    beats, sums = runs(seed=group)
-    received, _, _ = drive(SumOfRuns(4, group), beats, source_stall, sink_stall, seed=group)
+    beats, sums = runs(seed=group or 0)
+    received, _, _ = drive(SumOfRuns(4, group), beats, source_stall, sink_stall, seed=group or 0)
     assert [beat.total for beat in received] == sums
 
 
 @pytest.mark.parametrize("stages", [0, 1, 4, 9])
-@pytest.mark.parametrize("group", [1, 3, 4])
+@pytest.mark.parametrize("group", [1, 3, 4, None])
 def test_latency_is_the_number_of_stages(stages, group):
     dut = SumOfRuns(stages, group)
     beats = [{"value": 1, "last": 1}] * 20
