@@ -85,6 +85,28 @@ def square(m, value, name):
     return rows
 
 
+def square_in_halves(m, value, name):
+    """Parts of the square of a signed value of at least four bits, whose sums need no carry.
+
+    With value = u·2^half + v, v unsigned and half = ⌊bits/2⌋: "high" = u², "cross" = u·v (signed)
+    and "low" = v², of which the square is high·4^half + cross·2^(half + 1) + low.
+    """
+    bits, half = len(value), len(value) // 2
+    u, v = value[half:].as_signed(), value[:half]
+    top = 2 * (bits - half) - 1
+    v_digits = recode(m, Cat(v, Const(0, 1)), f"{name}_low")
+    u_digits = recode(m, u, f"{name}_high")
+    parts = {}
+    for part, rows, width in (
+        ("low", square(m, v, f"{name}_low"), 2 * half),
+        ("cross", partial_products(m, u, v_digits, bits, f"{name}_cross"), bits),
+        ("high", partial_products(m, u, u_digits, top, f"{name}_high"), top),
+    ):
+        left, right = compress(m, rows, width, 2, f"{name}_{part}")
+        parts[part] = (left + right)[:width]
+    return {**parts, "cross": parts["cross"].as_signed()}
+
+
 def sum_rows(values, width):
     """Rows whose sum modulo 2^width is that of some signed or unsigned values of one shape."""
     if len(values) == 1:

@@ -70,3 +70,22 @@ def limit(m, sign, width, name):
 def fallen(value, count, step):
     """Whether a shift right by `count` times `step` bits loses a 1."""
     return Array(value[:step * k].any() for k in range(1 << len(count)))[count]
+
+
+def round_half(m, total, rest, fraction, bits, name):
+    """A signed sum that holds a half already, cut to `bits` bits: ties to even, saturated.
+
+    Parameters
+    ----------
+    m : the module that the logic is added to
+    total : the sum, a half of the result's last bit included
+    rest : whether any bit below the sum's is 1
+    fraction : bits of the sum below the result's
+    bits : width of the result
+    name : prefix of signals
+    """
+    below, value = total[:fraction], total[fraction:]
+    tie = ~(rest | below.any())
+    sign = value[-1]
+    over = (value[bits - 1:-1] ^ sign.replicate(len(value) - bits)).any()
+    return Mux(over, limit(m, sign, bits, name), Cat(value[0] & ~tie, value[1:bits]))

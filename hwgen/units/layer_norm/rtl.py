@@ -9,14 +9,14 @@ from hwgen.lib.carry_save import (
     compress,
     partial_products,
     recode,
-    square,
+    square_in_halves,
     sum_rows,
 )
 from hwgen.lib.compaction import popcount
 from hwgen.lib.flow import Flow, Queue, room
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.lib.parabola import parabola
-from hwgen.lib.window import fallen, leading, limit, named, shift_bits, shift_bytes
+from hwgen.lib.window import fallen, leading, named, round_half, shift_bits, shift_bytes
 from hwgen.units.layer_norm import cost
 from hwgen.units.layer_norm.spec import LayerNormSpec
 from hwgen.units.layer_norm.table import (
@@ -139,7 +139,7 @@ class LayerNorm(wiring.Component):
                        valid_mask=beat.valid_mask, last=beat.last)
 
         grown = tree_levels(spec.parallel)
-        products = [self._halves(m, s.value[i], f"halves_{i}") for i in lane]
+        products = [square_in_halves(m, s.value[i], f"halves_{i}") for i in lane]
         s = flow.stage(
             **{name: [parts[name] for parts in products] for name in ("low", "cross", "high")},
             total=compress(m, sum_rows(s.value, bits + grown), bits + grown, 2, "total"),
@@ -174,25 +174,6 @@ class LayerNorm(wiring.Component):
             sums[name] = now
         s = flow.stage(keep=s.last, **sums, count=s.count)
         return s, epsilon
-
-    def _halves(self, m, x, name):
-        """Parts of x = u·2^half + v, v unsigned: x² = u²·4^half + u·v·2^(half + 1) + v²."""
-        bits, half = self._spec.bits, self._spec.bits // 2
-        u, v = x[half:].as_signed(), x[:half]
-        top = 2 * (bits - half) - 1
-        v_digits = recode(m, Cat(v, Const(0, 1)), f"{name}_low")
-        u_digits = recode(m, u, f"{name}_high")
-        rows = {
-            "low": (square(m, v, f"{name}_low"), 2 * half),
-            "cross": (partial_products(m, u, v_digits, bits, f"{name}_cross"), bits),
-            "high": (partial_products(m, u, u_digits, top, f"{name}_high"), top),
-        }
-        parts = {}
-        for part, (terms, width) in rows.items():
-            left, right = compress(m, terms, width, 2, f"{name}_{part}")
-            parts[part] = (left + right)[:width]
-        parts["cross"] = parts["cross"].as_signed()
-        return parts
 
     def _epsilon(self, m, flow, count):
         """ε·n² as a mantissa of `mantissa` + 2 bits and a power of four."""
@@ -290,10 +271,8 @@ class LayerNorm(wiring.Component):
 
         root = parabola(m, flow, reciprocal_root(form.fraction), s.argument, "root", ROOT_GUARD)
         most = Const(-1, form.fraction)
-        m.d.comb += [
-            roots.write.eq(flow.valid),
-            roots.w_data.eq(Mux(root[form.fraction:].any(), most, root[:form.fraction])),
-        ]
+        root = Mux(root[form.fraction:].any(), most, root[:form.fraction])
+        m.d.comb += [roots.write.eq(flow.valid), roots.w_data.eq(root)]
 
     def _scale(self, m, flow, beat, sums, shifts):
         """(n·x − Σx)·γ, shifted by whole bytes, and the read ports' sides of γ and β."""
@@ -390,10 +369,10 @@ class LayerNorm(wiring.Component):
             total=[(Cat(Const(1, 1), s.left[i]) + Cat(s.low[i][cut], s.right[i]))[1:width + 1]
                    for i in lane],
             rest=[s.low[i][:cut].any() for i in lane], valid_mask=s.valid_mask, last=s.last)
+        results = [round_half(m, s.total[i], s.rest[i], TERM_FRACTION, form.bits, f"result_{i}")
+                   for i in lane]
         return flow.stage(
-            value=[Mux(s.valid_mask[i],
-                       _rounded(m, s.total[i], s.rest[i], form.bits, f"result_{i}"), 0)
-                   for i in lane], last=s.last)
+            value=[Mux(s.valid_mask[i], results[i], 0) for i in lane], last=s.last)
 
     def _load(self, m, take, loaded, gamma, beta):
         """γ and β into their memories, while no row is in the module."""
@@ -417,13 +396,3 @@ class LayerNorm(wiring.Component):
                 memory.write_address.eq(index),
                 memory.write_data.eq(values),
             ]
-
-
-def _rounded(m, total, rest, bits, name):
-    """A sum that holds a half already, without its fraction: ties to even, saturated."""
-    fraction, value = total[:TERM_FRACTION], total[TERM_FRACTION:]
-    tie = ~(rest | fraction.any())
-    sign = value[-1]
-    over = (value[bits - 1:-1] ^ sign.replicate(len(value) - bits)).any()
-    even = Cat(value[0] & ~tie, value[1:bits])
-    return Mux(over, limit(m, sign, bits, name), even)

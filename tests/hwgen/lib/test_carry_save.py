@@ -161,3 +161,27 @@ def test_what_falls_out_is_seen():
         for a in (0, 1, 4, 8, 64, 512, 4095) for k in range(4)
     ]
     check(dut, cases, 0)
+
+
+@pytest.mark.parametrize("bits", [4, 5, 8])
+def test_squares_in_halves(bits):
+    half = bits // 2
+
+    def make(m, flow, ports):
+        parts = carry_save.square_in_halves(m, ports.a, "a")
+        return (parts["high"] << (2 * half)) + (parts["cross"] << (half + 1)) + parts["low"]
+
+    dut = Case(make, a=In(signed(bits)), o=Out(signed(2 * bits)))
+    check(dut, [({"a": a}, a * a) for a in range(-(1 << (bits - 1)), 1 << (bits - 1))], 0)
+
+
+def test_halves_round_to_even_and_saturate():
+    dut = Case(lambda m, flow, ports: window.round_half(m, ports.a, ports.rest, 2, 4, "r"),
+               a=In(signed(9)), rest=In(1), o=Out(signed(4)))
+    cases = []
+    for quarters in range(-200, 200):
+        for rest in (0, 1):
+            # Python rounds halves to even, too.
+            value = min(max(round(quarters / 4 + rest / 100), -8), 7)
+            cases.append(({"a": quarters + 2, "rest": rest}, value))
+    check(dut, cases, 0)
