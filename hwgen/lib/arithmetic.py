@@ -1,6 +1,6 @@
 """Rounding and saturation cut into pipeline stages."""
 
-from amaranth.hdl import Array, Cat, Const, Mux, Value, signed
+from amaranth.hdl import Array, Cat, Const, Mux, Signal, Value, signed
 
 
 def shift_round(pipe, value, shift, bits, *, drop=0, **carried):
@@ -91,3 +91,18 @@ def shift_stochastic(pipe, value, shift, bits, noise, **carried):
         carried = {name: getattr(s, name) for name in carried}
     up = (wide[:fraction] + noise)[fraction]
     return _saturated(wide[fraction:].as_signed(), up, bits), carried
+
+
+def popcount(m, bits, name):
+    """Count the ones in a list of bits, by a tree of adders."""
+    terms = list(bits)
+    level = 0
+    while len(terms) > 1:
+        sums = []
+        for number in range(0, len(terms) - 1, 2):
+            total = Signal(len(terms[number]) + 1, name=f"{name}_{level}_{number // 2}")
+            m.d.comb += total.eq(terms[number] + terms[number + 1])
+            sums.append(total)
+        terms = sums + terms[len(terms) & ~1:]
+        level += 1
+    return terms[0]

@@ -11,8 +11,14 @@ from hwgen.lib.flow import Queue
 from hwgen.lib.pipeline import RegisterSlice
 
 JOINED = {
-    # Both inputs transfer together: each one's ready waits for the other's valid.
-    "pre_sparsity": {"i_left.ready": {"i_right.valid"}, "i_right.ready": {"i_left.valid"}},
+    # Both masks, and both operands' values, transfer together; a window's values with the last
+    # of its pairs, for which the output may have to make room.
+    "pre_sparsity": {
+        "i_left_mask.ready": {"i_right_mask.valid", "i_left.valid", "i_right.valid", "o.ready"},
+        "i_right_mask.ready": {"i_left_mask.valid", "i_left.valid", "i_right.valid", "o.ready"},
+        "i_left.ready": {"i_right.valid", "o.ready"},
+        "i_right.ready": {"i_left.valid", "o.ready"},
+    },
     "residual_add": {"i_a.ready": {"i_b.valid"}, "i_b.ready": {"i_a.valid"}},
 }
 """Paths by unit; every other output comes from registers, so that no valid waits for a ready."""

@@ -8,7 +8,7 @@ programs in propositional temporal logic", POPL 1986).
 from types import SimpleNamespace
 
 import pytest
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from proofs import REACHABILITY, Claims, Refuted
 
@@ -17,7 +17,7 @@ from hwgen.units.pre_sparsity.rtl import PreSparsity
 BEFORE, CHOSEN, AFTER = 1, -1, -2
 """Colours of pairs, none of them zero."""
 
-SPEC = SimpleNamespace(macs=1, bits=2, window=2, fifo_depth=2)
+SPEC = SimpleNamespace(macs=1, bits=2, window=2, fifo_depth=1)
 """Narrower values than a design's: they hold a colour."""
 
 WHOLE = "both values are of one pair"
@@ -27,24 +27,69 @@ TOGETHER = "both sides transfer together"
 FULL = "a beat that ends no dot product is full"
 
 
+WAITING = 6
+"""Windows whose masks were taken and whose values were not: more than the unit takes ahead."""
+
+
 def surrounded(unit, only=None):
-    """Return claims about the unit, and its effectual pairs: present, left and right value."""
+    """Return claims about the unit, and what the masks that come bring.
+
+    Values are chosen with their masks and wait for their turn: no window's values come before its
+    masks were taken.
+
+    Returns
+    -------
+    claims, whether both masks are taken, the pairs of the masks that wait to be taken (present,
+    left and right value)
+    """
     claims = Claims(only)
-    claims.m.submodules.unit = unit
-    sides = unit.i_left, unit.i_right
-    for side in sides:
-        claims.anything(side.valid, side.payload)
-    claims.anything(unit.o.ready)
-    claims.assume(sides[0].p.last == sides[1].p.last)
+    m = claims.m
+    m.submodules.unit = unit
+    masks, sides = (unit.i_left_mask, unit.i_right_mask), (unit.i_left, unit.i_right)
+    for stream in (*masks, *sides):
+        claims.anything(stream.valid)
+    claims.anything(masks[0].payload, masks[1].payload, unit.o.ready)
+    claims.assume(masks[0].p.last == masks[1].p.last)
+    width = SPEC.bits * SPEC.window
+    coming = [Signal(width, name=f"coming_{side}") for side in ("left", "right")]
+    claims.anything(*coming)
     pairs = []
     for k in range(SPEC.window):
         # The value at a position comes after as many as the mask has before it.
-        values = [Array(side.p.value[j] for j in range(k + 1))[
-            sum((side.p.zero_mask[j] for j in range(k)), Const(0, 1))] for side in sides]
-        pairs.append((sides[0].p.zero_mask[k] & sides[1].p.zero_mask[k], *values))
-    take = Signal(name="take")
-    claims.m.d.comb += take.eq(sides[0].valid & sides[0].ready)
-    claims.always(TOGETHER, take == (sides[1].valid & sides[1].ready))
+        values = [
+            Array(value.word_select(j, SPEC.bits).as_signed() for j in range(k + 1))[
+                sum((mask.p.zero_mask[j] for j in range(k)), Const(0, 1))]
+            for mask, value in zip(masks, coming, strict=True)]
+        pairs.append((masks[0].p.zero_mask[k] & masks[1].p.zero_mask[k], *values))
+    take, give = Signal(name="take"), Signal(name="values_taken")
+    m.d.comb += [
+        take.eq(masks[0].valid & masks[0].ready),
+        give.eq(sides[0].valid & sides[0].ready),
+    ]
+    claims.always(TOGETHER, (take == (masks[1].valid & masks[1].ready))
+                  & (give == (sides[1].valid & sides[1].ready)))
+    waiting = Signal(range(WAITING + 1), name="waiting")
+    m.d.sync += waiting.eq(waiting + take - give)
+    for mask in masks:
+        claims.assume(~mask.valid | (waiting != WAITING))
+    for number, side in enumerate(sides):
+        claims.assume(~side.valid | (waiting != 0))
+        line = [Signal(width, name=f"waiting_{number}_{place}") for place in range(WAITING)]
+        m.d.comb += Value.cast(side.payload).eq(line[0])
+        for place, register in enumerate(line):
+            following = line[place + 1] if place + 1 < WAITING else 0
+            m.d.sync += register.eq(Mux(
+                take & (waiting - give == place), coming[number],
+                Mux(give, following, register)))
+    # A mask that waits stays as it is, and so do its values and those that are offered.
+    for mask in masks:
+        stalled = claims.past(mask.valid & ~mask.ready)
+        claims.assume(~stalled | (mask.valid & (
+            Value.cast(mask.payload) == claims.past(mask.payload))))
+    for value in coming:
+        claims.assume(~claims.past(masks[0].valid & ~take) | (value == claims.past(value)))
+    for side in sides:
+        claims.assume(~claims.past(side.valid & ~side.ready) | side.valid)
     return claims, take, pairs
 
 
@@ -88,7 +133,7 @@ def end_claims(unit, only=None):
     for present, left, right in pairs:
         claims.assume(~present | ((left == right) & (left == Mux(came, CHOSEN, BEFORE))))
     with m.If(take):
-        m.d.sync += came.eq(came ^ unit.i_left.p.last)
+        m.d.sync += came.eq(came ^ unit.i_left_mask.p.last)
     give = o.valid & o.ready
     with m.If(give):
         m.d.sync += went.eq(went ^ o.p.last)
@@ -115,7 +160,7 @@ class Faulty(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.unit = unit = self._unit
-        for name in ("i_left", "i_right"):
+        for name in ("i_left_mask", "i_right_mask", "i_left", "i_right"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(unit, name))
         wiring.connect(m, unit.o, wiring.flipped(self.o))
         self._change(m, unit, self)

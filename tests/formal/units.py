@@ -9,7 +9,7 @@ from hwgen.units.registry import RTL_UNITS, component_of, spec_of
 LEAST = {
     "mac_lane": {"macs": 2, "bits": 4, "accumulator_bits": 9, "nonlinearity": "gelu"},
     "dynatran": {"parallel": 2, "bits": 4},
-    "pre_sparsity": {"macs": 2, "bits": 4, "window": 4, "fifo_depth": 5},
+    "pre_sparsity": {"macs": 2, "bits": 4, "window": 4, "fifo_depth": 4},
     "post_sparsity": {"bits": 4, "word": 2, "mask_word": 3},
     "softmax": {"parallel": 2, "bits": 4, "max_row": 4},
     "layer_norm": {"parallel": 2, "bits": 4, "max_row": 4, "epsilon": 1e-12},

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hwgen.lib.arithmetic import popcount
 from hwgen.lib.carry_save import (
     add,
     compress,
@@ -12,7 +13,6 @@ from hwgen.lib.carry_save import (
     square_in_halves,
     sum_rows,
 )
-from hwgen.lib.compaction import popcount
 from hwgen.lib.flow import Flow, Queue, room
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.lib.parabola import parabola
