@@ -140,5 +140,6 @@ def test_a_changed_coefficient_is_found(simulator: str, monkeypatch: pytest.Monk
     module = unit_module(MacLane(spec), "mac_lane")
     whole = {"i": LIMIT_LOG2 - 15, "o": LIMIT_LOG2 - 15 - LARGEST_GAIN}
     drawn = (jobs.random_job(spec, np.random.default_rng(seed)) for seed in range(40))
-    probing = [job for job in drawn if job.operands["activate"] and job.exponents == whole]
+    probing = [job for job in drawn
+               if job.operands["activate"] == 1 and job.exponents == whole]
     assert not all(result.ok for result in run_jobs(module, spec, probing[:3], simulator))
