@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -88,8 +88,9 @@ def make_sheet(unit: str, design: str = DEFAULT_DESIGN, points: Points | None = 
 def default_spec(unit: str, design: str = DEFAULT_DESIGN) -> tuple[Any, str]:
     """Return the spec of a unit's default, and where it comes from.
 
-    It is the design's, unless `hwgen/units/<unit>/workload.py` lists specs as SPECS: then it is the
-    first of them.
+    It is the design's, or that of the design with stochastic rounding where only such a design has
+    the unit, unless `hwgen/units/<unit>/workload.py` lists specs as SPECS: then it is the first of
+    them.
 
     Raises
     ------
@@ -100,13 +101,15 @@ def default_spec(unit: str, design: str = DEFAULT_DESIGN) -> tuple[Any, str]:
     listed = getattr(import_module(name), "SPECS", None) if find_spec(name) else None
     if listed:
         return listed[0], f"the first of `SPECS` in `hwgen/units/{unit}/workload.py`"
-    spec = getattr(AcceleratorDesign.load(design), unit, None)
-    if not is_dataclass(spec):
-        raise ValueError(
-            f"{unit} has no default: no design sets it, and hwgen/units/{unit}/workload.py lists "
-            "no SPECS"
-        )
-    return spec, f"that of the design `{design}`"
+    plain = AcceleratorDesign.load(design)
+    rounding = plain.model_copy(update={"stochastic_rounding": True})
+    for made, origin in ((plain, ""), (rounding, " with stochastic rounding")):
+        if unit in made.unit_specs:
+            return made.unit_specs[unit], f"that of the design `{design}`{origin}"
+    raise ValueError(
+        f"{unit} has no default: no design sets it, and hwgen/units/{unit}/workload.py lists "
+        "no SPECS"
+    )
 
 
 def _head(unit: str, spec: Any, origin: str, component_class: Any) -> str:

@@ -67,8 +67,8 @@ def _saturated(value, up, bits):
 def shift_stochastic(pipe, value, shift, bits, noise, **carried):
     """Divide by 2**shift, up where noise and fraction carry, saturate: two stages and a rest.
 
-    Of the fraction that the shift discards, as many bits count as the noise has. The stages are
-    those of `shift_round`, and so is what is left for the caller to register.
+    Of the fraction that the shift discards, as many bits count as the noise has. A stage shifts by
+    whole bytes, one by 0 to 7 bits; rounding and saturation are left for the caller to register.
 
     Parameters
     ----------

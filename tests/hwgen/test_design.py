@@ -50,7 +50,7 @@ def test_edge_derives_its_units(edge: AcceleratorDesign) -> None:
 def test_the_units_of_a_design(edge: AcceleratorDesign) -> None:
     specs = edge.unit_specs
     assert all(getattr(edge, name) == spec for name, spec in specs.items())
-    assert (edge.fifo.bits, edge.fifo.depth) == (40, 128)
+    assert (edge.fifo.bits, edge.fifo.depth) == (40, 16)
     trained = AcceleratorDesign.load(changed(stochastic_rounding=True))
     rounding = trained.unit_specs["stochastic_rounding"]
     assert (rounding.accumulator_bits, rounding.bits, rounding.noise_bits) == (52, 20, 16)

@@ -1,5 +1,6 @@
 """One row of ppa.csv: a unit's spec through synthesis, timing, simulation and power.
 
+Full adders are the library's where the netlist then keeps the clock, for they are smaller.
 Energies and the idle power are dynamic; leakage stands apart, and so does everything of memory
 macros. The row has the netlist with clock gating or the one without, whichever takes less energy at
 density 0.5 (and, at equal energy, less area); the other's area and energy stand beside it.
@@ -27,7 +28,7 @@ from hwgen.units.registry import component_of, spec_class_of
 
 FILE = "ppa.csv"
 
-METHOD = 1
+METHOD = 2
 """Number of the method. Whoever changes what a column means or how it comes about, the SRAM model
 and the workloads among that, raises it, and all rows are stale."""
 
@@ -65,6 +66,7 @@ COLUMNS: dict[str, str] = {
     "idle_mw": "dynamic power with the clock running and nothing offered, at the clock target",
     "leakage_mw": "leakage of standard cells",
     "memory_leakage_mw": "leakage of memory macros",
+    "full_adder_cells": "whether full adders are cells of the library",
     "clock_gating": "whether the netlist has gated clocks",
     "other_area_um2": "area_um2 of the netlist that was not taken, with or without clock gating",
     "other_energy_density_0_5_pj": "its energy_density_0_5_pj",
@@ -145,9 +147,14 @@ def measure(
     """
     require(PROGRAMS)
     library = nangate45()
+    gated, full_adders = _gated(elaborated, folder, clock_ps, library)
+    plain = synthesise(
+        elaborated, folder / "plain", clock_gating=False, full_adders=full_adders,
+        clock_ps=clock_ps, library=library,
+    )
     both = [
-        _measured(unit, spec, elaborated, folder / name, gating, clock_ps, library)
-        for name, gating in (("gated", True), ("plain", False))
+        _measured(unit, spec, netlist, folder / name, library)
+        for netlist, name in ((gated, "gated"), (plain, "plain"))
     ]
     both.sort(key=lambda each: (each.busy.logic_pj, each.netlist.area_um2))
     best, other = both
@@ -178,6 +185,7 @@ def measure(
         "idle_mw": _number(_idle_mw(best, clock_ps)),
         "leakage_mw": _number(best.busy.leakage_mw),
         "memory_leakage_mw": _number(best.busy.memory_leakage_mw),
+        "full_adder_cells": "yes" if full_adders else "no",
         "clock_gating": "yes" if best.netlist.clock_gating else "no",
         "other_area_um2": _number(other.netlist.area_um2),
         "other_idle_mw": _number(_idle_mw(other, clock_ps)),
@@ -185,19 +193,31 @@ def measure(
     }
 
 
+def _gated(
+    elaborated: Elaborated, folder: Path, clock_ps: int, library: CellLibrary
+) -> tuple[Netlist, bool]:
+    """Return the netlist with gated clocks, and whether it has full-adder cells.
+
+    It has, if it is then as fast as wanted or as one without them.
+    """
+    found = []
+    for full_adders in (True, False):
+        netlist = synthesise(
+            elaborated, folder / "gated", clock_gating=True, full_adders=full_adders,
+            clock_ps=clock_ps, library=library,
+        )
+        delay_ns = critical_path(netlist, folder / "gated", clock_ps, library).delay_ns
+        if full_adders and (not netlist.count("FA_X1") or 1000 * delay_ns <= clock_ps):
+            return netlist, True
+        found.append((delay_ns, netlist))
+    (with_ns, with_cells), (without_ns, without) = found
+    return (with_cells, True) if with_ns <= without_ns else (without, False)
+
+
 def _measured(
-    unit: str,
-    spec: Any,
-    elaborated: Elaborated,
-    folder: Path,
-    clock_gating: bool,
-    clock_ps: int,
-    library: CellLibrary,
+    unit: str, spec: Any, netlist: Netlist, folder: Path, library: CellLibrary
 ) -> Measured:
-    """Synthesise, and record power at density 0.5, by which netlists are compared."""
-    netlist = synthesise(
-        elaborated, folder, clock_gating=clock_gating, clock_ps=clock_ps, library=library
-    )
+    """Record power at density 0.5, by which netlists are compared."""
     model = PowerModel(netlist, library)
     recording: Recording = record(netlist, spec, workload(unit, spec, 0.5).job, folder)
     return Measured(

@@ -23,6 +23,23 @@ SMALLEST_GATED = 8
 """Registers that a clock gate must serve: a CLKGATE_X1 is as large as three enable multiplexers,
 and switches in every cycle."""
 
+MAPPING = (
+    "+strash;dch;map,-B,0.9,{D};topo;buffer,-c;topo;upsize,{D};dnsize,{D};stime,-p"
+)
+"""ABC's script. Yosys' own, and the `abc -fast` inside its `synth`, shrink the prefix trees of fast
+adders to ripple chains: a carry-save row with a 52-bit adder takes 2.27 ns with them and 0.98 ns
+with this one, at 4 % more area."""
+
+FULL_ADDERS = """(* techmap_celltype = "$fa" *)
+module full_adders #(parameter WIDTH = 1) (input [WIDTH-1:0] A, B, C, output [WIDTH-1:0] X, Y);
+  genvar i;
+  generate for (i = 0; i < WIDTH; i = i + 1) begin : bits
+    FA_X1 cell_ (.A(A[i]), .B(B[i]), .CI(C[i]), .CO(X[i]), .S(Y[i]));
+  end endgenerate
+endmodule
+"""
+"""What a full adder that `extract_fa` has found becomes."""
+
 SYNTHESIS_SECONDS = 3600.0
 """Time after which Yosys is stopped."""
 
@@ -84,6 +101,7 @@ def synthesise(
     folder: Path,
     *,
     clock_gating: bool,
+    full_adders: bool = True,
     clock_ps: int = CLOCK_PS,
     library: CellLibrary | None = None,
 ) -> Netlist:
@@ -94,6 +112,8 @@ def synthesise(
     elaborated : the component
     folder : where inputs, logs and results lie
     clock_gating : whether registers that share an enable get a gated clock
+    full_adders : whether full adders become the library's, which are small and whose delay the
+        mapping of the rest does not see
     clock_ps : clock period that mapping and sizing aim at
     library : standard cells; Nangate45 by default
 
@@ -111,16 +131,19 @@ def synthesise(
         f"set_driving_cell {INPUT_DRIVER}\nset_load {OUTPUT_LOAD_FF} [all_outputs]\n"
     )
     (folder / "macros.v").write_text(black_boxes(elaborated.macros))
+    (folder / "full_adders.v").write_text(FULL_ADDERS)
+    adders = "extract_fa -fa\ntechmap -map full_adders.v\nopt_clean"
     gating = f"clockgate -liberty {library.liberty} -min_net_size {SMALLEST_GATED}"
     run_yosys(
         f"""read_liberty -lib {library.liberty}
 read_verilog -lib macros.v
 read_rtlil top.il
-synth -top {elaborated.name} -flatten -booth
+synth -top {elaborated.name} -flatten -booth -noabc
+{adders if full_adders else ""}
 {gating if clock_gating else ""}
 dfflibmap -liberty {library.liberty}
 opt
-abc -D {clock_ps} -liberty {library.liberty} -constr abc.constr
+abc -D {clock_ps} -liberty {library.liberty} -constr abc.constr -script {MAPPING}
 setundef -zero
 opt_clean
 write_json names.json

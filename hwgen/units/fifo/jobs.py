@@ -29,6 +29,14 @@ def random_job(spec: FifoSpec, rng: np.random.Generator) -> Job:
     return with_prediction(spec, Job("fifo", f"{beats} entries", {"value": value}))
 
 
+def example_job(spec: FifoSpec) -> Job:
+    """Six entries, as the data sheet shows them."""
+    words = -(-spec.bits // WORD_BITS)
+    value = np.zeros((6, words), np.int64)
+    value[:, 0] = np.arange(1, 7) & ((1 << min(spec.bits, WORD_BITS)) - 1)
+    return with_prediction(spec, Job("fifo", "six entries", {"value": value}))
+
+
 def with_prediction(spec: FifoSpec, job: Job) -> Job:
     """Fill in what the cost function says."""
     return job.with_cycles(predicted_cycles(spec, job))

@@ -52,6 +52,19 @@ def make_job(
     return job.with_cycles(predicted_cycles(spec, job))
 
 
+def example_job(spec: LayerNormSpec) -> Job:
+    """A row of a beat and a bit and one of a beat, as the data sheet shows them."""
+    rng = np.random.default_rng(0)
+    top = 1 << (spec.bits - 2)
+    lengths = (min(spec.parallel + 1, spec.max_row), min(spec.parallel, spec.max_row))
+    rows = [rng.integers(-top, top, n) for n in lengths]
+    gamma, beta = rng.integers(top // 2, top, (2, lengths[0]))
+    exponent = 2 - spec.bits
+    exponents = {"i": exponent, "gamma": exponent, "beta": exponent, "o": exponent + 1}
+    masks = [[1] * n for n in lengths]
+    return make_job(spec, rows, masks, gamma, beta, exponents, "rows of two beats and of one")
+
+
 def random_job(spec: LayerNormSpec, rng: np.random.Generator) -> Job:
     """Rows of various lengths and distributions, with padding, under any exponents."""
     rows, valid_masks = [], []

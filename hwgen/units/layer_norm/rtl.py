@@ -57,6 +57,18 @@ class LayerNorm(wiring.Component):
     A row must have at least one beat and at most `max_row` valid elements and ⌈max_row/parallel⌉
     beats; a longer one would never come out. What is not valid counts neither in n nor in the sums
     and gives 0. The exponents are constant while a row is in the module.
+
+    Parameters
+    ----------
+    spec : elements a beat, width of a value, longest row, ε
+
+    Ports
+    -----
+    i : stream of {value: `parallel` × signed(bits), valid_mask: a bit an element, last}, a row
+    weights : stream of {gamma, beta: `parallel` × signed(bits), last}, for the longest row to come
+    i_exponent, gamma_exponent, beta_exponent, o_exponent : signed(8), of the row, of γ, of β and of
+        the result
+    o : stream of {value: `parallel` × signed(bits), last}, the normalised row
     """
 
     def __init__(self, spec: LayerNormSpec):

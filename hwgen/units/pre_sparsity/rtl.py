@@ -222,7 +222,7 @@ class PreSparsity(wiring.Component):
         reached = Signal(macs, name=f"{name}_reached")
         m.d.comb += [
             here.eq(reduce(or_, (one & (row == k) for k, one in enumerate(wanted)))),
-            later.eq(reduce(or_, (one & (row < k) for k, one in enumerate(wanted)))),
+            later.eq(reduce(or_, (one & (row < k) for k, one in enumerate(wanted) if k), 0)),
             reached.eq(later.replicate(macs)
                        | (here.replicate(macs) & Cat(at_least(macs, border[:columns])))),
         ]

@@ -51,6 +51,14 @@ def random_job(spec: ResidualAddSpec, rng: np.random.Generator) -> Job:
     return make_job(spec, rows, (a, b, o), f"exponents {a}, {b} to {o}")
 
 
+def example_job(spec: ResidualAddSpec) -> Job:
+    """A row of two beats and a bit and one of a beat, as the data sheet shows them."""
+    rng = np.random.default_rng(0)
+    top = 1 << (spec.bits - 2)
+    rows = [rng.integers(-top, top, (2, n)) for n in (2 * spec.parallel + 1, spec.parallel)]
+    return make_job(spec, rows, (-16, -15, -15), "rows of three beats and of one")
+
+
 def _operand(bits: int, n: int, rng: np.random.Generator) -> np.ndarray:
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     sizes = rng.integers(low, high + 1, n) >> rng.integers(0, bits, n)

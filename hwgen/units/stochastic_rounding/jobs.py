@@ -52,6 +52,13 @@ def random_job(spec: StochasticRoundingSpec, rng: np.random.Generator) -> Job:
     return make_job(spec, tiles, seeds, shift, f"shift {shift}")
 
 
+def example_job(spec: StochasticRoundingSpec) -> Job:
+    """Halves of both signs in two tiles of one seed, as the data sheet shows them."""
+    shift = spec.bits
+    halves = [(2 * place + 1) << (shift - 1) for place in range(-2, 2)]
+    return make_job(spec, [halves, halves[:2]], [1, 1], shift, "two tiles of halves, of one seed")
+
+
 def _values(spec: StochasticRoundingSpec, shift: int, n: int, rng: np.random.Generator) -> Any:
     """Quotients at the edges and of all sizes, with fractions that the noise can or cannot move."""
     low, high = -(1 << (spec.accumulator_bits - 1)), (1 << (spec.accumulator_bits - 1)) - 1
