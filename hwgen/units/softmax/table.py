@@ -8,15 +8,15 @@ from functools import cache, cached_property
 
 from hwgen.units.quadratic import DIGITS
 from hwgen.units.softmax.spec import SoftmaxSpec
-from hwgen.units.truncated import digits_of
+from hwgen.units.truncated import digits_of, truncated
 
-GUARD = 2
+GUARD = 3
 """Bits that an exponential's fraction has beyond the output's."""
 
-EXTRA = 2
+EXTRA = 3
 """Bits that the columns of inner products have beyond the fraction of the result."""
 
-COLUMNS = 5
+COLUMNS = 8
 """Bits that the sum's reciprocal, and the columns of the last product, have beyond the output."""
 
 WHOLE = 5
@@ -94,13 +94,17 @@ class Format:
         """Radix-4 digits of a kept exponential with the half unit that stands for the rest."""
         return -(-(self.kept + 2) // 2)
 
-    @property
+    @cached_property
     def product_offset(self) -> int:
-        """What is added to an exponential's rows: about half of what cutting them off loses.
-
-        With it, e^−0 is exactly 1 in every format.
+        """What is added to an exponential's rows: half of what cutting them off loses, and half a
+        unit of the result, or the nearest to it with which e^−0 is exactly 1.
         """
-        return digits_of(self.offset_bits + 1) // 2 + (1 << (EXTRA - 1))
+        slope = -(1 << (self.offset_bits - 1)) - self.squares[-1]
+        product = truncated(self.centres[0], slope, self.offset_bits + 1, self.fraction - EXTRA,
+                            subtract=True)
+        least = int((1 << (self.fraction + EXTRA)) - (self.centres[0] << EXTRA) - product)
+        average = digits_of(self.offset_bits + 1) // 2 + (1 << (EXTRA - 1))
+        return min(max(average, least), least + (1 << EXTRA) - 1)
 
     @property
     def rounding(self) -> int:

@@ -15,8 +15,8 @@ from hwgen.units.softmax.golden import _exponential, _reciprocal, golden, output
 from hwgen.units.softmax.spec import SoftmaxSpec
 from hwgen.units.softmax.table import COLUMNS, EXTRA, Format, Reciprocal, shift_of, whole_table
 
-BOUND = 0.9
-"""Ulps that are allowed here; the contract says 1, the largest error seen is 0.86."""
+BOUND = 0.8
+"""Ulps that are allowed here; the contract says 1, and test_softmax_bound.py shows it."""
 
 WIDTHS = (4, 5, 8, 12, 16, 20, 24)
 RNG = np.random.default_rng
@@ -132,7 +132,7 @@ def test_near_equal_terms(bits, n):
 def test_tables_against_mpmath(bits):
     form = Format.of(SoftmaxSpec(1, bits, 300))
     one = 2**form.fraction
-    assert form.fraction == bits + 1
+    assert form.fraction == bits + 2
     with mpmath.workdps(40):
         ln2 = mpmath.log(2)
         assert list(whole_table()) == [int(mpmath.floor(i / (8 * ln2))) for i in range(256)]
@@ -179,7 +179,7 @@ def test_exponential_of_every_argument(bits):
     wanted = np.exp(-place) * 2.0 ** (form.fraction + form.growth)
     # In ulps of the output, relative to the exponential, and a unit of its own fraction.
     error = (np.abs(got - wanted) - 1) / wanted * 2 ** (bits - 1)
-    assert error.max() < 1.4
+    assert error.max() < 0.8
 
 
 @pytest.mark.parametrize("bits", range(4, 25))
@@ -191,17 +191,17 @@ def test_reciprocal_of_every_argument(bits):
     argument = np.append(argument, (1 << form.bits) - 1)
     wanted = 1 / (1 + np.ldexp(argument.astype(float), -form.bits))
     error = np.ldexp(_reciprocal(argument, form).astype(float), -form.bits) - wanted
-    assert np.abs(error).max() * 2 ** (bits - 1) < 0.15
+    assert np.abs(error).max() * 2 ** (bits - 1) < 0.02
 
 
 def test_widths():
     form = Format.of(SoftmaxSpec(16, 20, 512))
-    assert (form.fraction, form.growth, form.index_bits, form.offset_bits) == (21, 9, 6, 15)
-    assert (form.square_bits, form.whole_bits, form.kept, form.inverse) == (7, 5, 20, 24)
-    assert (form.factor_digits, form.rounding, form.product_offset) == (11, 19, 6)
-    inverse = Reciprocal(24)
-    assert (inverse.index_bits, inverse.centre_bits, inverse.rest_bits) == (8, 10, 19)
-    assert (inverse.power_bits, inverse.rest_offset, inverse.offset) == (7, 3, 5)
+    assert (form.fraction, form.growth, form.index_bits, form.offset_bits) == (22, 9, 6, 16)
+    assert (form.square_bits, form.whole_bits, form.kept, form.inverse) == (7, 5, 20, 27)
+    assert (form.factor_digits, form.rounding, form.product_offset) == (11, 131, 11)
+    inverse = Reciprocal(27)
+    assert (inverse.index_bits, inverse.centre_bits, inverse.rest_bits) == (9, 11, 22)
+    assert (inverse.power_bits, inverse.rest_offset, inverse.offset) == (8, 3, 5)
     assert [Format.of(SoftmaxSpec(1, 8, n)).growth for n in (1, 2, 3, 4096)] == [0, 1, 2, 12]
     assert [shift_of(e) for e in (-128, -59, -58, -57, 0, 5, 127)] == [63, 63, 63, 62, 5, 0, 0]
 
@@ -213,7 +213,7 @@ def test_known_values():
     # The bits that the RTL was proven equal to: a change here is a change of the hardware.
     x = np.arange(64 * 100).reshape(100, 64) ** 3 * 7919 % 2**20 - 2**19
     got = golden(x, -17, SoftmaxSpec(1, 20, 64), x % 5 > 0)
-    assert zlib.crc32(got.astype("<i8").tobytes()) == 3763608407
+    assert zlib.crc32(got.astype("<i8").tobytes()) == 822281196
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
