@@ -2,9 +2,74 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Module, Shape, Signal, Value
+from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
+
+class Skid(wiring.Component):
+    """One entry that takes the beat which a sink that has just stopped did not: cuts `ready`.
+
+    `i.ready` comes from a register; `i.valid` and `i.payload` reach `o` combinationally while the
+    entry is empty. Latency 0 cycles, initiation interval 1. Data registers have no reset.
+
+    Parameters
+    ----------
+    shape : shape of the payload (a layout keeps its fields)
+    """
+
+    def __init__(self, shape):
+        self._shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        """Return the module."""
+        m = Module()
+        ready = Signal(init=1)
+        waiting = Signal(Shape.cast(self._shape).width, reset_less=True)
+        incoming = Value.cast(self.i.payload)
+        m.d.comb += [
+            self.i.ready.eq(ready),
+            self.o.valid.eq(self.i.valid | ~ready),
+            Value.cast(self.o.payload).eq(Mux(ready, incoming, waiting)),
+        ]
+        m.d.sync += ready.eq(self.o.ready | ~self.o.valid)
+        with m.If(self.i.valid & ready & ~self.o.ready):
+            m.d.sync += waiting.eq(incoming)
+        return m
+
+
+class OutputRegister(wiring.Component):
+    """One entry in front of a sink: cuts `valid` and the payload.
+
+    `o.valid` and `o.payload` come from registers; `o.ready` reaches `i.ready` combinationally.
+    Latency 1 cycle, initiation interval 1. Data registers have no reset, and move only with a beat,
+    so that they take no clock power while idle once their clock is gated.
+
+    Parameters
+    ----------
+    shape : shape of the payload (a layout keeps its fields)
+    """
+
+    def __init__(self, shape):
+        self._shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        """Return the module."""
+        m = Module()
+        valid = Signal()
+        payload = Signal(Shape.cast(self._shape).width, reset_less=True)
+        m.d.comb += [
+            self.i.ready.eq(self.o.ready | ~valid),
+            self.o.valid.eq(valid),
+            Value.cast(self.o.payload).eq(payload),
+        ]
+        with m.If(self.i.ready):
+            m.d.sync += valid.eq(self.i.valid)
+            with m.If(self.i.valid):
+                m.d.sync += payload.eq(Value.cast(self.i.payload))
+        return m
 
 
 class RegisterSlice(wiring.Component):
@@ -26,28 +91,11 @@ class RegisterSlice(wiring.Component):
     def elaborate(self, platform):
         """Return the module."""
         m = Module()
-        width = Shape.cast(self._shape).width
-        ready = Signal(init=1)
-        valid = Signal()
-        payload = Signal(width, reset_less=True)
-        waiting = Signal(width, reset_less=True)
-        incoming = Value.cast(self.i.payload)
-        m.d.comb += [
-            self.i.ready.eq(ready),
-            self.o.valid.eq(valid),
-            Value.cast(self.o.payload).eq(payload),
-        ]
-        with m.If(self.o.ready | ~valid):
-            # While `ready` is low the second entry holds a beat, which goes first.
-            m.d.sync += [valid.eq(self.i.valid | ~ready), ready.eq(1)]
-            with m.If(ready):
-                m.d.sync += payload.eq(incoming)
-            with m.Else():
-                m.d.sync += payload.eq(waiting)
-        with m.Elif(self.i.valid):
-            m.d.sync += ready.eq(0)
-        with m.If(ready):
-            m.d.sync += waiting.eq(incoming)
+        m.submodules.skid = skid = Skid(self._shape)
+        m.submodules.register = register = OutputRegister(self._shape)
+        wiring.connect(m, wiring.flipped(self.i), skid.i)
+        wiring.connect(m, skid.o, register.i)
+        wiring.connect(m, register.o, wiring.flipped(self.o))
         return m
 
 
@@ -118,6 +166,7 @@ class Pipeline:
         }
         with m.If(self._enable):
             m.d.sync += valid.eq(self._kept(keep))
+        with m.If(self._enable & self._kept(keep)):
             m.d.sync += [
                 Value.cast(registers[name]).eq(Value.cast(value)) for name, value in values.items()
             ]

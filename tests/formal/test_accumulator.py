@@ -5,7 +5,7 @@ from amaranth.hdl import Mux, Signal, signed
 from mutations import mutated_class
 from proofs import Claims, Refuted
 
-from hwgen.lib.pipeline import RegisterSlice
+from hwgen.lib.pipeline import Skid
 from hwgen.units.mac_lane import cost
 from hwgen.units.mac_lane.rtl import MacLane
 from hwgen.units.mac_lane.spec import MacLaneSpec
@@ -90,8 +90,8 @@ def test_another_latency_is_refuted(tmp_path, monkeypatch):
 
 
 def test_a_lane_that_stalls_by_itself_is_refuted(tmp_path, monkeypatch):
-    wrong = mutated_class(RegisterSlice, "Signal(init=1)", "Signal()")
-    monkeypatch.setattr("hwgen.lib.pipeline.RegisterSlice", wrong)
+    wrong = mutated_class(Skid, "Signal(init=1)", "Signal()")
+    monkeypatch.setattr("hwgen.lib.pipeline.Skid", wrong)
     claim = "the lane takes a beat in every cycle"
     with pytest.raises(Refuted, match=f"{claim}\nfrom reset"):
         lane_claims(lane_of(1, 2), 2, claim).prove(tmp_path)

@@ -27,13 +27,19 @@ END = token(Const(0, SPEC.bits), 1)
 def chain(signals, name, layout, **collected):
     """Beats on the way to an output, oldest first, with whether each is there.
 
-    The register slice holds two; the one that is being collected is there even while it is empty.
+    The output register holds one; the one that is being collected is there even while it is empty.
     """
-    slot = {part: signals[f"{name}_slice.{part}"]
-            for part in ("valid", "ready", "payload", "waiting")}
-    return ((slot["valid"], data.View(layout, slot["payload"])),
-            (~slot["ready"], data.View(layout, slot["waiting"])),
+    register = {part: signals[f"{name}_register.{part}"] for part in ("valid", "payload")}
+    return ((register["valid"], data.View(layout, register["payload"])),
             (Const(1, 1), SimpleNamespace(**collected)))
+
+
+def taken(signals):
+    """What leaves the skid, whether it is taken, whether it ends a tile.
+
+    That the skid hands on what comes is proven in test_queues.py.
+    """
+    return signals["take"], signals["incoming"], signals["ends"]
 
 
 def post_claims(unit_class=PostSparsity, only=None):
@@ -54,8 +60,8 @@ def post_claims(unit_class=PostSparsity, only=None):
 
 def claim_values(claims, unit, signals):
     """Claim what is so of values; return whether the one that is followed has left."""
-    i, o = unit.i, unit.o_value
-    take, give = i.valid & i.ready, o.valid & o.ready
+    o = unit.o_value
+    (take, value, last), give = taken(signals), o.valid & o.ready
 
     def tokens(present, beat):
         return [*((present & (beat.count > k), token(beat.value[k])) for k in range(SPEC.word)),
@@ -65,8 +71,7 @@ def claim_values(claims, unit, signals):
                   value=[signals[f"word_{k}"] for k in range(SPEC.word)],
                   count=signals["word_count"], last=signals["word_ended"])
     passed = follow(
-        claims, "values", entering=[(take & (i.p.value != 0), token(i.p.value)),
-                                    (take & i.p.last, END)],
+        claims, "values", entering=[(take & (value != 0), token(value)), (take & last, END)],
         inside=[entry for present, beat in beats for entry in tokens(present, beat)],
         leaving=tokens(give, o.p))
 
@@ -80,7 +85,7 @@ def claim_values(claims, unit, signals):
         claims.always(f"beat {number} is empty only after the end of a tile",
                       ~present | (beat.count != 0) | before)
         before = Mux(present, beat.last, before)
-    for number, (present, beat) in enumerate(beats[:2]):
+    for number, (present, beat) in enumerate(beats[:1]):
         claims.always(f"beat {number} is full or the end of a tile",
                       ~present | beat.last | (beat.count == SPEC.word))
         claims.always(f"beat {number} is zero behind its values", ~(present & Cat(
@@ -90,8 +95,8 @@ def claim_values(claims, unit, signals):
 
 def claim_masks(claims, unit, signals):
     """Claim what is so of masks; return whether the bit that is followed has left."""
-    i, o = unit.i, unit.o_mask
-    take, give = i.valid & i.ready, o.valid & o.ready
+    o = unit.o_mask
+    (take, value, last), give = taken(signals), o.valid & o.ready
     count, ended = signals["mask_count"], signals["mask_ended"]
 
     def tokens(present, beat):
@@ -105,15 +110,15 @@ def claim_masks(claims, unit, signals):
     position = Signal(range(SPEC.mask_word), name="position")
     full = position == SPEC.mask_word - 1
     with claims.m.If(take):
-        claims.m.d.sync += position.eq(Mux(i.p.last | full, 0, position + 1))
-    fill = [(take & i.p.last & (position + k < SPEC.mask_word), token(Const(0, 1)))
+        claims.m.d.sync += position.eq(Mux(last | full, 0, position + 1))
+    fill = [(take & last & (position + k < SPEC.mask_word), token(Const(0, 1)))
             for k in range(1, SPEC.mask_word)]
     claims.always("the position is that of the bit that comes", position == Mux(
         ended | (count == SPEC.mask_word), 0, count))
     claims.always("the count of bits is in range", count <= SPEC.mask_word)
     return follow(
         claims, "masks",
-        entering=[(take, token(i.p.value != 0)), *fill, (take & i.p.last, END)],
+        entering=[(take, token(value != 0)), *fill, (take & last, END)],
         inside=[entry for present, beat in slots for entry in tokens(present, beat)]
         + [*collected, (ended, END)],
         leaving=tokens(give, o.p))

@@ -1,13 +1,13 @@
 """Queues and register slices are equal to naive queues."""
 
 import pytest
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Const, Mux, Signal
 from insides import insides, memory_of, stored
 from mutations import mutated_class
 from proofs import Claims, Refuted
 
 from hwgen.lib.flow import Queue
-from hwgen.lib.pipeline import RegisterSlice
+from hwgen.lib.pipeline import OutputRegister, RegisterSlice, Skid
 
 BITS = 2
 WRITTEN_ONLY = "no address is read in the cycle in which it is written"
@@ -97,41 +97,91 @@ def test_a_wrong_queue_is_refuted(right, wrong, claim, tmp_path):
         queue_claims(mutated_class(Queue, right, wrong), 4, claim).prove(tmp_path, 12)
 
 
-def slice_claims(slice_class, only=None):
-    """What is claimed of a register slice."""
+def buffer_claims(buffer_class, depth, empty_valid=0, only=None):
+    """What is claimed of a buffer of `depth` beats.
+
+    Parameters
+    ----------
+    empty_valid : 1 where what comes passes an empty buffer at once
+    """
     claims = Claims(only)
-    m, dut = claims.m, slice_class(BITS)
+    m, dut = claims.m, buffer_class(BITS)
     fragment, signals = insides(dut)
-    m.submodules.slice = fragment
+    m.submodules.buffer = fragment
     claims.anything(dut.i.valid, dut.i.payload, dut.o.ready)
     push, pop = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
-    naive = NaiveQueue(m, 2, push, dut.i.payload, pop)
-    claims.always("there is no third beat", naive.count <= 2)
-    claims.always("a beat is there if one came", dut.o.valid == (naive.count != 0))
-    claims.always("there is room for two", dut.i.ready == (naive.count != 2))
-    claims.always("the beat is the naive one",
-                  ~dut.o.valid | (dut.o.payload == naive.entries[0]))
-    claims.always("the waiting beat is the naive one",
-                  dut.i.ready | (signals["waiting"] == naive.entries[1]))
-    claims.some_time("it is full", naive.count == 2)
+    naive = NaiveQueue(m, depth, push, dut.i.payload, pop)
+    empty = naive.count == 0
+    passing = empty & dut.i.valid if empty_valid else Const(0, 1)
+    claims.always("there is not one too many", naive.count <= depth)
+    claims.always("a beat is there if one came", dut.o.valid == (~empty | passing))
+    claims.always("the beat is the naive one", ~dut.o.valid | (
+        dut.o.payload == Mux(passing, dut.i.payload, naive.entries[0])))
+    return claims, dut, naive, signals
+
+
+def reach_full_and_empty(claims, naive, depth):
+    """Claim that it fills and empties."""
+    claims.some_time("it is full", naive.count == depth)
     was_full = Signal()
-    m.d.sync += was_full.eq(was_full | (naive.count == 2))
+    claims.m.d.sync += was_full.eq(was_full | (naive.count == depth))
     claims.some_time("it is empty after it was full", was_full & (naive.count == 0))
+
+
+def skid_claims(skid_class, only=None):
+    """What is claimed of a skid."""
+    claims, dut, naive, signals = buffer_claims(skid_class, 1, 1, only)
+    claims.always("there is room for one", dut.i.ready == (naive.count != 1))
+    claims.always("the waiting beat is the naive one",
+                  dut.i.ready | (signals["waiting"] == naive.entries[0]))
+    reach_full_and_empty(claims, naive, 1)
     return claims
 
 
-def test_a_slice_is_a_queue_of_two(tmp_path):
-    claims = slice_claims(RegisterSlice)
-    claims.prove(tmp_path)
-    claims.reach(tmp_path, 8)
+def register_claims(register_class, only=None):
+    """What is claimed of an output register."""
+    claims, dut, naive, _ = buffer_claims(register_class, 1, 0, only)
+    claims.always("there is room unless the sink stops",
+                  dut.i.ready == ((naive.count != 1) | dut.o.ready))
+    reach_full_and_empty(claims, naive, 1)
+    return claims
+
+
+def slice_claims(slice_class, only=None):
+    """What is claimed of a register slice."""
+    claims, dut, naive, signals = buffer_claims(slice_class, 2, 0, only)
+    claims.always("there is room for two", dut.i.ready == (naive.count != 2))
+    claims.always("the waiting beat is the naive one",
+                  dut.i.ready | (signals["skid.waiting"] == naive.entries[1]))
+    reach_full_and_empty(claims, naive, 2)
+    return claims
+
+
+@pytest.mark.parametrize("claims", [
+    lambda: skid_claims(Skid), lambda: register_claims(OutputRegister),
+    lambda: slice_claims(RegisterSlice)], ids=["skid", "output register", "slice"])
+def test_a_buffer_is_a_queue_of_its_entries(claims, tmp_path):
+    claimed = claims()
+    claimed.prove(tmp_path)
+    claimed.reach(tmp_path, 8)
 
 
 @pytest.mark.parametrize(("right", "wrong", "claim"), [
     ("self.i.valid | ~ready", "self.i.valid", "a beat is there if one came"),
-    ("payload.eq(waiting)", "payload.eq(incoming)", "the beat is the naive one"),
-    ("with m.If(self.o.ready | ~valid)", "with m.If(self.o.ready)", "a beat is there if one came"),
-    ("m.d.sync += ready.eq(0)", "m.d.sync += ready.eq(self.i.payload[0])", "there is room for two"),
+    ("Mux(ready, incoming, waiting)", "incoming", "the beat is the naive one"),
+    ("& ready & ~self.o.ready", "& ~self.o.ready", "the waiting beat is the naive one"),
+    ("self.o.ready | ~self.o.valid", "self.o.ready", "there is room for one"),
 ])
-def test_a_wrong_slice_is_refuted(right, wrong, claim, tmp_path):
+def test_a_wrong_skid_is_refuted(right, wrong, claim, tmp_path):
     with pytest.raises(Refuted, match=f"{claim}\nfrom reset"):
-        slice_claims(mutated_class(RegisterSlice, right, wrong), claim).prove(tmp_path, 8)
+        skid_claims(mutated_class(Skid, right, wrong), claim).prove(tmp_path, 8)
+
+
+@pytest.mark.parametrize(("right", "wrong", "claim"), [
+    ("self.o.ready | ~valid", "self.o.ready", "there is room unless the sink stops"),
+    ("valid.eq(self.i.valid)", "valid.eq(1)", "a beat is there if one came"),
+    ("with m.If(self.i.valid):", "with m.If(self.o.ready):", "the beat is the naive one"),
+])
+def test_a_wrong_output_register_is_refuted(right, wrong, claim, tmp_path):
+    with pytest.raises(Refuted, match=f"{claim}\nfrom reset"):
+        register_claims(mutated_class(OutputRegister, right, wrong), claim).prove(tmp_path, 8)

@@ -7,7 +7,7 @@ from proofs import INDUCTION, REACHABILITY, Claims, Refuted, Unreached
 from units import LEAST, UNITS, component, ports
 
 from hwgen.lib.flow import Queue
-from hwgen.lib.pipeline import RegisterSlice
+from hwgen.lib.pipeline import OutputRegister
 
 DEPTH = 60
 """More cycles than any unit of the least size takes from its first beat to its first result."""
@@ -64,13 +64,14 @@ def test_outputs_stall(name, tmp_path):
 
 
 @pytest.mark.parametrize(("right", "wrong", "claim"), [
-    ("with m.If(self.o.ready | ~valid)", "with m.If(1)", "o keeps its payload"),
-    ("self.o.valid.eq(valid)", "self.o.valid.eq(valid & self.i.valid)", "o keeps valid"),
+    ("with m.If(self.i.ready):", "with m.If(1):", "o keeps its payload"),
+    ("self.o.valid.eq(valid)", "self.o.valid.eq(valid & Value.cast(self.i.payload)[0])",
+     "o keeps valid"),
 ])
 @pytest.mark.parametrize("name", ["dynatran", "relu"])
-def test_units_with_a_wrong_slice_are_refuted(name, right, wrong, claim, tmp_path, monkeypatch):
-    wrong_slice = mutated_class(RegisterSlice, right, wrong)
-    monkeypatch.setattr("hwgen.lib.pipeline.RegisterSlice", wrong_slice)
+def test_units_with_a_wrong_register_are_refuted(name, right, wrong, claim, tmp_path, monkeypatch):
+    wrong_register = mutated_class(OutputRegister, right, wrong)
+    monkeypatch.setattr("hwgen.lib.pipeline.OutputRegister", wrong_register)
     with pytest.raises(Refuted, match=f"{claim}\nfrom reset"):
         stream_claims(component(name), claim).prove(tmp_path, 10)
 

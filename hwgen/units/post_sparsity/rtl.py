@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.pipeline import RegisterSlice
+from hwgen.lib.pipeline import OutputRegister, Skid
 from hwgen.units.post_sparsity.spec import PostSparsitySpec
 
 
@@ -17,8 +17,10 @@ class PostSparsity(wiring.Component):
     `o_mask` has ⌈elements / mask_word⌉ beats, the last filled up with zeros.
 
     A value is taken in every cycle; the last beats leave 2 cycles after the tile's last value came.
-    Each output has a collecting register and a register slice of its own: while one of them stalls,
-    the other goes on, and the input with it until a beat of the stalled one has nowhere to go.
+    Each output has a collecting register and an output register of its own: while one of them
+    stalls, the other goes on, and the input with it until a beat of the stalled one has nowhere to
+    go; then one more value fits in front. So a word needs two registers and no third. `valid`, the
+    payloads and `i.ready` come from registers.
 
     Parameters
     ----------
@@ -45,20 +47,26 @@ class PostSparsity(wiring.Component):
     def elaborate(self, platform):
         """Return the module."""
         m = Module()
-        m.submodules.value_slice = value_slice = RegisterSlice(self.o_value.payload.shape())
-        m.submodules.mask_slice = mask_slice = RegisterSlice(self.o_mask.payload.shape())
-        wiring.connect(m, value_slice.o, wiring.flipped(self.o_value))
-        wiring.connect(m, mask_slice.o, wiring.flipped(self.o_mask))
+        m.submodules.skid = skid = Skid(self.i.payload.shape())
+        m.submodules.value_register = value_register = OutputRegister(self.o_value.payload.shape())
+        m.submodules.mask_register = mask_register = OutputRegister(self.o_mask.payload.shape())
+        wiring.connect(m, wiring.flipped(self.i), skid.i)
+        wiring.connect(m, value_register.o, wiring.flipped(self.o_value))
+        wiring.connect(m, mask_register.o, wiring.flipped(self.o_mask))
         value_free, mask_free, take = Signal(), Signal(), Signal()
+        incoming = Signal(signed(self.spec.bits))
+        ends = Signal()
         m.d.comb += [
-            self.i.ready.eq(value_free & mask_free),
-            take.eq(self.i.valid & self.i.ready),
+            skid.o.ready.eq(value_free & mask_free),
+            take.eq(skid.o.valid & skid.o.ready),
+            incoming.eq(skid.o.p.value),
+            ends.eq(skid.o.p.last),
         ]
-        self._collect_values(m, value_slice.i, take, value_free)
-        self._collect_mask(m, mask_slice.i, take, mask_free)
+        self._collect_values(m, value_register.i, take, incoming, ends, value_free)
+        self._collect_mask(m, mask_register.i, take, incoming != 0, ends, mask_free)
         return m
 
-    def _collect_values(self, m, o, take, free):
+    def _collect_values(self, m, o, take, value, last, free):
         """Gather a word. A full one waits, for it may turn out to be the tile's last."""
         spec = self.spec
         word = [Signal(signed(spec.bits), name=f"word_{k}", reset_less=True)
@@ -68,7 +76,7 @@ class PostSparsity(wiring.Component):
         found, full, leave = Signal(), Signal(name="word_full"), Signal(name="word_leaves")
         base = Signal.like(count)
         m.d.comb += [
-            found.eq(take & (self.i.p.value != 0)),
+            found.eq(take & (value != 0)),
             full.eq(count == spec.word),
             free.eq(o.ready | ~(full | ended)),
             o.valid.eq(ended | (full & found)),
@@ -77,13 +85,13 @@ class PostSparsity(wiring.Component):
             leave.eq(o.valid & o.ready),
             base.eq(Mux(leave, 0, count)),
         ]
-        m.d.sync += [count.eq(base + found), ended.eq(Mux(take, self.i.p.last, ended & ~leave))]
+        m.d.sync += [count.eq(base + found), ended.eq(Mux(take, last, ended & ~leave))]
         for k, register in enumerate(word):
             m.d.comb += o.p.value[k].eq(Mux(count > k, register, 0))
             with m.If(found & (base == k)):
-                m.d.sync += register.eq(self.i.p.value)
+                m.d.sync += register.eq(value)
 
-    def _collect_mask(self, m, o, take, free):
+    def _collect_mask(self, m, o, take, kept, last, free):
         """Gather the bits of a word of the zero_mask."""
         spec = self.spec
         bits = [Signal(name=f"mask_{k}", reset_less=True) for k in range(spec.mask_word)]
@@ -98,7 +106,7 @@ class PostSparsity(wiring.Component):
             leave.eq(o.valid & o.ready),
             base.eq(Mux(leave, 0, count)),
         ]
-        m.d.sync += [count.eq(base + take), ended.eq(Mux(take, self.i.p.last, ended & ~leave))]
+        m.d.sync += [count.eq(base + take), ended.eq(Mux(take, last, ended & ~leave))]
         for k, bit in enumerate(bits):
             with m.If(take & (base == k)):
-                m.d.sync += bit.eq(self.i.p.value != 0)
+                m.d.sync += bit.eq(kept)
