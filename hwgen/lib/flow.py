@@ -13,7 +13,8 @@ class Flow:
     """Registers without enable: what enters comes out a fixed number of cycles later.
 
     There is no back-pressure and so no enable and no ready path at all. Who lets a beat in has
-    reserved room for it where it will arrive (see `room`). Only the valid bits have a reset.
+    reserved room for it where it will arrive (see `room`). Only the valid bits have a reset; data
+    registers move only with a beat, so that they take no clock power while idle once gated.
 
     A flow of few stages may have one enable for all of them instead, and stand still while it is 0.
 
@@ -41,23 +42,26 @@ class Flow:
         """
         m, prefix = self._m, f"{self._name}_{self.latency}"
         valid = Signal(name=f"{prefix}_valid")
+        goes_on = self.valid if keep is None else self.valid & keep
+        moves = Signal(name=f"{prefix}_moves")
+        m.d.comb += moves.eq(self._enable & goes_on)
         with m.If(self._enable):
-            m.d.sync += valid.eq(self.valid if keep is None else self.valid & keep)
+            m.d.sync += valid.eq(goes_on)
         registers = {}
         for name, value in values.items():
             if isinstance(value, list):
-                registers[name] = [self._register(f"{prefix}_{name}_{lane}", element)
+                registers[name] = [self._register(f"{prefix}_{name}_{lane}", element, moves)
                                    for lane, element in enumerate(value)]
             else:
-                registers[name] = self._register(f"{prefix}_{name}", value)
+                registers[name] = self._register(f"{prefix}_{name}", value, moves)
         self.valid = valid
         self.latency += 1
         return SimpleNamespace(**registers)
 
-    def _register(self, name, value):
+    def _register(self, name, value, moves):
         value = Value.cast(value)
         register = Signal(value.shape(), name=name, reset_less=True)
-        with self._m.If(self._enable):
+        with self._m.If(moves):
             self._m.d.sync += register.eq(value)
         return register
 

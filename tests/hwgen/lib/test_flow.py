@@ -106,7 +106,7 @@ def test_keep_ends_a_beat():
     assert received == [3, 7, 11, 15]
 
 
-def test_a_flow_with_an_enable_stands_still():
+def test_data_move_with_a_beat_where_the_enable_lets_it():
     class Dut(wiring.Component):
         value: In(8)
         enable: In(1)
@@ -122,7 +122,7 @@ def test_a_flow_with_an_enable_stands_still():
             return m
 
     rng = np.random.default_rng(3)
-    dut, entered = Dut(), [0, 0]
+    dut, stages = Dut(), [(0, 0), (0, 0)]
 
     async def testbench(ctx):
         for _ in range(200):
@@ -131,8 +131,10 @@ def test_a_flow_with_an_enable_stands_still():
             ctx.set(dut.enable, enable)
             await ctx.tick()
             if enable:
-                entered.append(value)
-            assert (ctx.get(dut.o), ctx.get(dut.valid)) == (entered[-2], entered[-2] & 1)
+                (first, first_valid), (second, _) = stages
+                stages[:] = [(value if value & 1 else first, value & 1),
+                             (first if first_valid else second, first_valid)]
+            assert (ctx.get(dut.o), ctx.get(dut.valid)) == stages[1]
 
     simulate(dut, testbench)
 
