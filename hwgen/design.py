@@ -18,6 +18,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from hwgen.configuration import Frozen, Named
+from hwgen.unit_parameters import UNIT_PARAMETERS
 from hwgen.units.dynatran.spec import DynatranSpec
 from hwgen.units.fifo.spec import FifoSpec
 from hwgen.units.layer_norm.spec import LayerNormSpec
@@ -31,11 +32,8 @@ from hwgen.units.stochastic_rounding.spec import StochasticRoundingSpec
 LOOP_ORDERS = tuple("".join(order) for order in itertools.permutations("bijk"))
 """The 24 orders of a product's loops, outermost letter first."""
 
-LAYER_NORM_EPSILON = 1e-12
-"""What BERT adds to the variance."""
-
-NOISE_BITS = 16
-"""Width of the noise of stochastic rounding: a bias of at most 2^−16 of a last place."""
+UNITS_OF_ALL = tuple(name for name in UNIT_PARAMETERS if name != "stochastic_rounding")
+"""Units that every design has."""
 
 BUFFER_GIGABYTES_PER_SECOND = 370
 """Rate of a buffer port (AccelTran's published constants)."""
@@ -222,120 +220,55 @@ class AcceleratorDesign(Named):
     @property
     def mac_lane(self) -> MacLaneSpec:
         """Spec of a lane's multipliers, adders and non-linearity."""
-        return MacLaneSpec(**_mac_lane(self))
+        return MacLaneSpec(**UNIT_PARAMETERS["mac_lane"](self))
 
     @property
     def dynatran(self) -> DynatranSpec:
         """Spec of a lane's pruning."""
-        return DynatranSpec(**_dynatran(self))
+        return DynatranSpec(**UNIT_PARAMETERS["dynatran"](self))
 
     @property
     def pre_sparsity(self) -> PreSparsitySpec:
         """Spec of a lane's gather."""
-        return PreSparsitySpec(**_pre_sparsity(self))
+        return PreSparsitySpec(**UNIT_PARAMETERS["pre_sparsity"](self))
 
     @property
     def post_sparsity(self) -> PostSparsitySpec:
         """Spec of a lane's compression."""
-        return PostSparsitySpec(**_post_sparsity(self))
+        return PostSparsitySpec(**UNIT_PARAMETERS["post_sparsity"](self))
 
     @property
     def softmax(self) -> SoftmaxSpec:
         """Spec of a softmax module."""
-        return SoftmaxSpec(**_softmax(self))
+        return SoftmaxSpec(**UNIT_PARAMETERS["softmax"](self))
 
     @property
     def layer_norm(self) -> LayerNormSpec:
         """Spec of a PE's layer norm."""
-        return LayerNormSpec(**_layer_norm(self))
+        return LayerNormSpec(**UNIT_PARAMETERS["layer_norm"](self))
 
     @property
     def residual_add(self) -> ResidualAddSpec:
         """Spec of a PE's residual adder."""
-        return ResidualAddSpec(**_residual_add(self))
+        return ResidualAddSpec(**UNIT_PARAMETERS["residual_add"](self))
 
     @property
     def fifo(self) -> FifoSpec:
         """Spec of a lane's queue of operand pairs."""
-        return FifoSpec(**_fifo(self))
+        return FifoSpec(**UNIT_PARAMETERS["fifo"](self))
 
     @property
     def unit_specs(self) -> dict[str, Any]:
         """Spec of every unit that the design is built of, by the unit's name."""
-        specs = {name: getattr(self, name) for name in UNIT_PARAMETERS}
+        specs = {name: getattr(self, name) for name in UNITS_OF_ALL}
         if self.stochastic_rounding:
-            specs["stochastic_rounding"] = StochasticRoundingSpec(
-                self.accumulator_bits, self.bits, NOISE_BITS
-            )
+            parameters = UNIT_PARAMETERS["stochastic_rounding"](self)
+            specs["stochastic_rounding"] = StochasticRoundingSpec(**parameters)
         return specs
 
     def save(self, path: str | Path) -> None:
         """Write the design, complete, as YAML."""
         Path(path).write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
-
-
-# How a design sets its units' parameters, for one design and for arrays of designs alike.
-def _mac_lane(d: Any) -> dict[str, Any]:
-    return {
-        "macs": d.macs_per_lane,
-        "bits": d.bits,
-        "accumulator_bits": d.accumulator_bits,
-        "nonlinearity": d.nonlinearity,
-    }
-
-
-def _dynatran(d: Any) -> dict[str, Any]:
-    return {"parallel": d.macs_per_lane, "bits": d.bits}
-
-
-def _pre_sparsity(d: Any) -> dict[str, Any]:
-    return {"macs": d.macs_per_lane, "bits": d.bits, "window": d.window, "fifo_depth": d.fifo_depth}
-
-
-def _post_sparsity(d: Any) -> dict[str, Any]:
-    return {"bits": d.bits, "word": d.macs_per_lane, "mask_word": d.tile_y}
-
-
-def _softmax(d: Any) -> dict[str, Any]:
-    return {"parallel": d.tile_y, "bits": d.bits, "max_row": d.max_sequence_length}
-
-
-def _layer_norm(d: Any) -> dict[str, Any]:
-    # A row of hidden states is an operand of a product, so no longer than k_max; weight gradients
-    # alone have longer products than the longest row of a module.
-    longest = np.minimum(d.k_max, 4096)
-    return {
-        "parallel": d.tile_y,
-        "bits": d.bits,
-        "max_row": longest if isinstance(d.k_max, np.ndarray) else int(longest),
-        "epsilon": LAYER_NORM_EPSILON,
-    }
-
-
-def _residual_add(d: Any) -> dict[str, Any]:
-    return {"parallel": d.tile_y, "bits": d.bits}
-
-
-def _fifo(d: Any) -> dict[str, Any]:
-    # Operand pairs; a queue of fewer than four could not keep up with one a cycle.
-    depth = np.maximum(d.fifo_depth, 4)
-    return {
-        "bits": 2 * d.bits,
-        "depth": depth if isinstance(d.fifo_depth, np.ndarray) else int(depth),
-    }
-
-
-UNIT_PARAMETERS = {
-    "mac_lane": _mac_lane,
-    "dynatran": _dynatran,
-    "pre_sparsity": _pre_sparsity,
-    "post_sparsity": _post_sparsity,
-    "softmax": _softmax,
-    "layer_norm": _layer_norm,
-    "residual_add": _residual_add,
-    "fifo": _fifo,
-}
-"""How a design sets the parameters of each unit that every design has, by the unit's name."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +288,7 @@ class DesignBatch:
 
     def __getattr__(self, name: str) -> Any:
         """Return a field's array, or a unit's spec with arrays for fields."""
-        if name in UNIT_PARAMETERS:
+        if name in UNITS_OF_ALL:
             return SimpleNamespace(**UNIT_PARAMETERS[name](self))
         if name == "fields" or name not in self.fields:  # not yet there while unpickling
             raise AttributeError(name)

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
-from hwgen.design import LAYER_NORM_EPSILON
+from hwgen.unit_parameters import LAYER_NORM_EPSILON
 from model.configuration import FlexiBertConfig
 from model.dynaprop import DynaProp
 from model.formats import TOKEN_TYPES

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hwgen.design import LAYER_NORM_EPSILON
+from hwgen.unit_parameters import LAYER_NORM_EPSILON
 
 HEAD_OPERATIONS = ("sa_sdp", "sa_wma", "l_dft", "l_dct", "c_5", "c_9", "c_13")
 """What a head of FlexiBERT 2.0 may do (design space of TransCODE)."""

@@ -99,9 +99,9 @@ def _extents_key(task: Task) -> Any:
 def task_sums(population: Population) -> Iterator[tuple[str, Sums]]:
     """Give each task's name with what it takes, opening step first; arrays of shape (designs,).
 
-    The names of a task's sums are those of `sim.charge.charge`, with "lane_cycles", "pairs",
-    "results", "row_elements", "softmax_elements", "softmax_beats", "layer_norm_elements",
-    "layer_norm_beats" and "dataflow_cycles".
+    The names of a task's sums are those of `sim.charge.charge`, with "lane_cycles",
+    "positions", "pairs", "results", "row_elements", "softmax_elements", "softmax_beats",
+    "layer_norm_elements", "layer_norm_beats" and "dataflow_cycles".
     """
     workload, designs = population.workload, population.designs
     tilings = [population.tiling(task) for task in workload.tasks]
@@ -196,7 +196,8 @@ def _product(
     dots = np.prod(tiling.extents[:DIM_K], axis=0)
     mean = population.lane_times.mean
     sums["lane_cycles"] = dots * ((tiling.trips[DIM_K] - 1) * mean(full) + mean(rest))
-    sums["pairs"] = densities[0] * densities[1] * dots * tiling.extents[DIM_K]
+    sums["positions"] = dots * tiling.extents[DIM_K] * 1.0
+    sums["pairs"] = densities[0] * densities[1] * sums["positions"]
     sums["results"] = dots.astype(np.float64)
     for flow, bits in (("weight_load", home.weight_values), ("mask_load", home.weight_masks)):
         sums[f"bits.{flow}"] = np.asarray(bits * home.prefetched, dtype=np.float64)

@@ -102,7 +102,7 @@ def _summarise_chunk(
 ) -> tuple[Details, dict[str, Details]]:
     designs = population.designs
     cycle_us = 1 / designs.clock_mhz
-    prices = technology.dynamic_pj(designs) | technology.access_pj(designs)
+    prices, access_pj = technology.dynamic_pj(designs), technology.access_pj(designs)
     static = static_mw(designs, technology)
     # mW · µs is nJ.
     static_pj = {name: 1000 * mw * cycle_us for name, mw in static.items()}
@@ -115,7 +115,7 @@ def _summarise_chunk(
         columns[name] = columns[name] + values if name in columns else values
 
     for label, sums in task_sums(population):
-        dynamic = dynamic_pj(designs, prices, sums)
+        dynamic = dynamic_pj(designs, prices, access_pj, sums)
         energy = sum(dynamic.values()) + all_static_pj * sums["cycles"]
         totals["latency_cycles"] = totals["latency_cycles"] + sums["cycles"]
         totals["energy_pj"] = totals["energy_pj"] + energy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,19 +11,6 @@ from hwgen.design import DesignBatch
 from hwgen.technology.constants import Technology
 
 Floats = NDArray[np.float64]
-
-WORK = {
-    "lane": "lane_cycles",
-    "pre_sparsity": "lane_cycles",
-    "fifo": "lane_cycles",
-    "post_sparsity": "compressed_elements",
-    "stochastic_rounding": "rounded_elements",
-    "softmax": "softmax_elements",
-    "layer_norm": "layer_norm_elements",
-    "dataflow": "dataflow_cycles",
-    "dma": "dma_cycles",
-}
-"""What each block is charged by: its busy cycles, all instances together, or its elements."""
 
 ACCESSES = {
     "activation": ("activation_read", "activation_write"),
@@ -32,14 +21,18 @@ ACCESSES = {
 
 
 def dynamic_pj(
-    designs: DesignBatch, prices: dict[str, Floats], sums: dict[str, Floats]
+    designs: DesignBatch,
+    prices: Mapping[str, Mapping[str, Floats]],
+    access_pj: Mapping[str, Floats],
+    sums: Mapping[str, Floats],
 ) -> dict[str, Floats]:
     """Dynamic energy of each component that a task's sums give work to, shape (designs,).
 
     Parameters
     ----------
     designs : the population
-    prices : of a technology, for a unit of each block's work and an access of each memory
+    prices : of a technology, by block and kind of work, for a unit of that work
+    access_pj : of a technology, for an access of each memory
     sums : what the task does
     """
     none = np.zeros(len(designs))
@@ -50,15 +43,15 @@ def dynamic_pj(
         "rounded_elements": results * designs.stochastic_rounding,
         "dma_cycles": sums["busy.main_memory"] * designs.pes,
     }
-    energy = {
-        f"{block}_dynamic": prices[block] * work[measure]
-        for block, measure in WORK.items()
-        if block in prices and measure in work
-    }
+    energy = {}
+    for block, price in prices.items():
+        done = [pj * work[kind] for kind, pj in price.items() if kind in work]
+        if done:
+            energy[f"{block}_dynamic"] = sum(done, none)
     for buffer, ports in ACCESSES.items():
         blocks = sum(sums.get(f"blocks.{port}", none) for port in ports)
-        energy[f"{buffer}_buffer_access"] = prices[f"{buffer}_buffer"] * blocks
-    energy["main_memory_access"] = prices["main_memory"] * sums["blocks.main_memory"]
+        energy[f"{buffer}_buffer_access"] = access_pj[f"{buffer}_buffer"] * blocks
+    energy["main_memory_access"] = access_pj["main_memory"] * sums["blocks.main_memory"]
     return energy
 
 

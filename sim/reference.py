@@ -197,6 +197,7 @@ def _compute(result: Walk, plan: Plan, step: Step, values: Values) -> dict[str, 
     cycles, busy = values.lane_periods(plan, block)
     tiles = math.prod(math.ceil(block.size(letter) / plan.tiles[letter]) for letter in "bij")
     result.work["lane_cycles"] += busy
+    result.work["positions"] += block.size("bijk")
     result.work["pairs"] += values.pairs(plan, block)
     result.work["dataflow_cycles"] += math.ceil(tiles / design.lanes_per_pe) * cycles
     if block.k[1] == plan.extents["k"]:

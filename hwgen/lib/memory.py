@@ -4,8 +4,7 @@ from amaranth.hdl import ClockSignal, Instance, Module, Shape, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-MACRO_BITS = 2048
-"""Above this capacity a memory is a macro in synthesis; up to it, flip-flops."""
+from hwgen.units.stages import MACRO_BITS
 
 
 class SynchronousMemory(wiring.Component):

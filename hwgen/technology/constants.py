@@ -69,8 +69,11 @@ class Technology(ABC):
         """Area of each kind of block, all its instances together."""
 
     @abstractmethod
-    def dynamic_pj(self, designs: DesignBatch) -> dict[str, np.ndarray]:
-        """Energy of one unit of the work by which ELECTOR charges each block."""
+    def dynamic_pj(self, designs: DesignBatch) -> dict[str, dict[str, np.ndarray]]:
+        """Energy of a unit of each kind of work that a block is charged by.
+
+        Kinds of work are those of `sim.energy`: "lane_cycles", "pairs", "softmax_elements", ….
+        """
 
     @abstractmethod
     def access_pj(self, designs: DesignBatch) -> dict[str, np.ndarray]:
@@ -88,9 +91,13 @@ class Technology(ABC):
 @cache
 def _load(name: str) -> Technology:
     from hwgen.technology.published import PublishedTechnology
+    from hwgen.technology.synthesised import NODES, SynthesisedTechnology
 
     root = files("hwgen") / "technology"
-    known = sorted(entry.name[:-5] for entry in root.iterdir() if entry.name.endswith("nm.yaml"))
+    tables = [entry.name[:-5] for entry in root.iterdir() if entry.name.endswith("nm.yaml")]
+    known = sorted([*tables, *NODES])
+    if name in NODES:
+        return SynthesisedTechnology.named(name)
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}? " if near else ""

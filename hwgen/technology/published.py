@@ -217,12 +217,15 @@ class PublishedTechnology(Technology):
             f"{buffer}_buffer": self.buffer_area_um2(buffer, designs) for buffer in BUFFERS
         }
 
-    def dynamic_pj(self, designs: DesignBatch) -> dict[str, np.ndarray]:
+    def dynamic_pj(self, designs: DesignBatch) -> dict[str, dict[str, np.ndarray]]:
         """Energy of a busy cycle of each block; of softmax and layer norm, of an element."""
-        prices = {block: self.figures(block, designs).dynamic_pj for block in PRICED_BLOCKS}
-        for block in ("softmax", "layer_norm"):
-            # Published tile² wide: an element is one of tile_x · tile_y.
-            prices[block] = prices[block] / (designs.tile_x * designs.tile_y)
+        prices = {}
+        for block, work in CHARGED_BY.items():
+            price = self.figures(block, designs).dynamic_pj
+            if block in ("softmax", "layer_norm"):
+                # Published tile² wide: an element is one of tile_x · tile_y.
+                price = price / (designs.tile_x * designs.tile_y)
+            prices[block] = {work: price}
         return prices
 
     def access_pj(self, designs: DesignBatch) -> dict[str, np.ndarray]:
@@ -256,5 +259,18 @@ class PublishedTechnology(Technology):
         return f"{group.get(name, f'block.{name}')}.{what}_mw"
 
 
-PRICED_BLOCKS = (*LANE_BLOCKS, "stochastic_rounding", "softmax", *PE_BLOCKS)
+CHARGED_BY = {
+    "lane": "lane_cycles",
+    "pre_sparsity": "lane_cycles",
+    "fifo": "lane_cycles",
+    "post_sparsity": "compressed_elements",
+    "stochastic_rounding": "rounded_elements",
+    "softmax": "softmax_elements",
+    "layer_norm": "layer_norm_elements",
+    "dataflow": "dataflow_cycles",
+    "dma": "dma_cycles",
+}
+"""What each block is charged by: its busy cycles, all instances together, or its elements."""
+
+PRICED_BLOCKS = tuple(CHARGED_BY)
 """Every kind of block with published figures, buffers and main memory aside."""

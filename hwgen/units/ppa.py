@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,14 @@ class Points:
         """Return the number of points."""
         return len(next(iter(self.columns.values())))
 
+    def specs(self) -> list[SimpleNamespace]:
+        """Each point as a namespace of its columns; a spec's fields are among them."""
+        columns = [column.tolist() for column in self.columns.values()]
+        return [SimpleNamespace(**{
+            name: int(value) if isinstance(value, float) and value.is_integer() else value
+            for name, value in zip(self.columns, row, strict=True)
+        }) for row in zip(*columns, strict=True)]
+
     def check(self, spec: Any, parameters: Sequence[str]) -> None:
         """Refuse a spec outside the range of the points.
 
@@ -127,7 +136,7 @@ class Fit:
             If there are not more points than terms, or the terms do not tell the points apart.
         """
         known = points.columns[quantity]
-        values = _matrix(terms(_Columns(points.columns)), len(points))
+        values = np.array([terms(spec) for spec in points.specs()], np.float64)
         scaled = values / known[:, None]
         if np.linalg.matrix_rank(scaled) < scaled.shape[1] or len(scaled) <= scaled.shape[1]:
             raise ValueError(
@@ -156,21 +165,95 @@ class Fit:
         )
 
 
+@dataclass(frozen=True)
+class Ppa:
+    """What a unit costs, for any spec within the range of its synthesised points.
+
+    All figures of the standard cells are linear in the same terms: the area, the leakage, the power
+    of an idle module with gated clocks, and the energy of a cycle in which it does all it can.
+    Memory macros are apart, for they are not synthesised (hwgen/technology/sram.py).
+
+    Parameters
+    ----------
+    unit : its name
+    parameters : columns of the points that are the spec's fields
+    terms : what the figures are linear in
+    operations : operations (of the column `operation`) in a busy cycle, from a spec
+    """
+
+    unit: str
+    parameters: tuple[str, ...]
+    terms: Terms
+    operations: Callable[[Any], Any]
+
+    def area_um2(self, spec: Any) -> Any:
+        """Area of the standard cells, from 1 instance; like all figures, arrays from arrays.
+
+        Raises
+        ------
+        ValueError
+            Like all figures, if the spec is outside the range of the points.
+        """
+        return self.fit("area_um2").evaluate(spec)
+
+    def leakage_mw(self, spec: Any) -> Any:
+        """Leakage of the standard cells."""
+        return self.fit("leakage_mw").evaluate(spec)
+
+    def idle_mw(self, spec: Any) -> Any:
+        """Dynamic power at 700 MHz without work, its clocks gated where the netlist gates them."""
+        return self.fit("idle_mw").evaluate(spec)
+
+    def energy_pj(self, spec: Any, density: float = 1.0) -> Any:
+        """Dynamic energy of an operation at operands of a density, one of `DENSITIES`.
+
+        Raises
+        ------
+        ValueError
+            If it is another density, or the spec is outside the range of the points.
+        """
+        if density not in DENSITIES:
+            raise ValueError(f"density must be one of {DENSITIES}, not {density}")
+        quantity = f"energy_density_{density:g}_pj".replace("0.", "0_")
+        return self.fit(quantity).evaluate(spec)
+
+    def fit(self, quantity: str) -> Fit:
+        """Fit of a column of the points, made once."""
+        return _fit(self, quantity)
+
+    def slowest_path_ns(self, spec: Any) -> float:
+        """Longest critical path, without wires, among points of formats as wide or narrower.
+
+        As wide as the next one that was characterised, if this one was not.
+        """
+        columns = self.fit("area_um2").points.columns
+        width = columns["bits"][columns["bits"] >= spec.bits].min()
+        return float(columns["critical_path_ns"][columns["bits"] <= width].max())
+
+    def check(self, spec: Any) -> None:
+        """Refuse a spec outside the range of the points.
+
+        Raises
+        ------
+        ValueError
+            Names the parameter, its value and what was characterised.
+        """
+        self.fit("area_um2").points.check(spec, self.parameters)
+
+
+DENSITIES = (1.0, 0.5, 0.25)
+"""Densities of operands at which energies were recorded."""
+
+
 @cache
-def fit(unit: str, quantity: str, parameters: tuple[str, ...], terms: Terms) -> Fit:
-    """Fit a column of the unit's ppa.csv, once."""
-    return Fit.of(Points.read(unit), quantity, parameters, terms)
+def _fit(ppa: Ppa, quantity: str) -> Fit:
+    def of_quantity(spec: Any) -> list[Any]:
+        terms = ppa.terms(spec)
+        if not quantity.startswith("energy"):
+            return list(terms)
+        return [term / ppa.operations(spec) for term in terms]
 
-
-class _Columns:
-    """Points as an object whose fields are arrays, as terms and costs take them."""
-
-    def __init__(self, columns: dict[str, NDArray[Any]]) -> None:
-        self.__dict__.update(columns)
-
-
-def _matrix(terms: Sequence[Any], rows: int) -> Floats:
-    return np.stack([np.broadcast_to(np.asarray(term, np.float64), rows) for term in terms], axis=1)
+    return Fit.of(Points.read(ppa.unit), quantity, ppa.parameters, of_quantity)
 
 
 def _column(texts: list[str]) -> NDArray[Any]:

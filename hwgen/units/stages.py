@@ -33,3 +33,7 @@ def dadda_below(rows: int) -> int:
 def carry_save_levels(rows: Any) -> Any:
     """Levels of full adders from `rows` to two, for a number and for arrays alike."""
     return sum(1 * (rows > number) for number in DADDA[:-1])
+
+
+MACRO_BITS = 2048
+"""Above this capacity a memory is a macro in synthesis; up to it, flip-flops."""

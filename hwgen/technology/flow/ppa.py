@@ -22,8 +22,9 @@ from hwgen.technology.flow.synthesis import CLOCK_PS, Elaborated, elaborate, syn
 from hwgen.technology.flow.table import Row, Table, unit_folder
 from hwgen.technology.flow.timing import critical_path
 from hwgen.technology.flow.tools import require, tool_versions
-from hwgen.technology.flow.workload import DENSITIES, workload
+from hwgen.technology.flow.workload import workload
 from hwgen.technology.sram import memory
+from hwgen.units.ppa import DENSITIES
 from hwgen.units.registry import component_of, spec_class_of
 
 FILE = "ppa.csv"

@@ -23,9 +23,6 @@ import numpy as np
 from hwgen.program import Job
 from hwgen.units.registry import check_unit_name, jobs_of
 
-DENSITIES = (1.0, 0.5, 0.25)
-"""Densities at which power is recorded."""
-
 SEED = 20
 """Seed of the operands: a row of ppa.csv can be made again."""
 

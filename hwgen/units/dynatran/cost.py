@@ -1,8 +1,10 @@
-"""Cycles of a dynatran module."""
+"""Cycles of a dynatran module, and what it costs."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from hwgen.units.ppa import Ppa
 
 LATENCY = 1
 """The register slice at the output."""
@@ -27,3 +29,12 @@ def cycles(spec: Any, beats: Any) -> Any:
 def cycles_back_to_back(spec: Any, beats: Any) -> Any:
     """Cycles that a job adds which follows another without a gap."""
     return beats
+
+
+def _terms(spec: Any) -> tuple[Any, ...]:
+    """A value's negation, comparison and registers, and a beat's own."""
+    return spec.parallel * spec.bits, spec.parallel, spec.bits, 1
+
+
+PPA = Ppa("dynatran", ("parallel", "bits"), _terms, operations=lambda spec: spec.parallel)
+"""What a module costs; an operation is an element."""

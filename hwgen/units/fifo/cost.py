@@ -1,9 +1,10 @@
-"""Cycles of a FIFO."""
+"""Cycles of a FIFO, and what it costs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from hwgen.units.ppa import Ppa
 from hwgen.units.stages import MEMORY
 
 LATENCY = MEMORY
@@ -29,3 +30,12 @@ def cycles(spec: Any, beats: Any) -> Any:
 def cycles_back_to_back(spec: Any, beats: Any) -> Any:
     """Cycles that a job adds which follows another without a gap."""
     return beats
+
+
+def _terms(spec: Any) -> tuple[Any, ...]:
+    """Entries that are registers, the output register, addresses and level."""
+    return spec.bits * spec.depth, spec.bits, spec.depth, 1
+
+
+PPA = Ppa("fifo", ("bits", "depth"), _terms, operations=lambda spec: 1)
+"""What a queue costs; an operation is an entry."""

@@ -1,10 +1,11 @@
-"""Cycles of a MAC lane."""
+"""Cycles of a MAC lane, and what it costs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from hwgen.units.activation import cost as activation_cost
+from hwgen.units.ppa import Ppa
 from hwgen.units.stages import carry_save_levels
 
 FIRST_LEVELS = 8
@@ -53,3 +54,25 @@ def beats_of(spec: Any, length: Any) -> Any:
     """Input beats of a dot product of `length` pairs; an empty one takes a beat of zeros."""
     beats = -(-length // spec.macs)
     return beats + 1 * (beats < 1)
+
+
+def _terms(spec: Any) -> tuple[Any, ...]:
+    """Multipliers, their registers, the accumulator, and what non-linearity there is."""
+    gelu = 1 * (spec.nonlinearity == "gelu")
+    return (
+        spec.macs * spec.bits**2,
+        spec.macs * spec.bits,
+        spec.accumulator_bits,
+        spec.bits,
+        gelu * spec.bits**2,
+        gelu * spec.bits,
+    )
+
+
+PPA = Ppa(
+    "mac_lane",
+    ("macs", "bits", "accumulator_bits", "nonlinearity"),
+    _terms,
+    operations=lambda spec: spec.macs,
+)
+"""What a lane costs; an operation is a pair of a multiplier."""

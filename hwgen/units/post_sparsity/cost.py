@@ -1,8 +1,10 @@
-"""Cycles of a post-sparsity module."""
+"""Cycles of a post-sparsity module, and what it costs."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from hwgen.units.ppa import Ppa
 
 LATENCY = 2
 """The word that is collected, and the register slice at the output."""
@@ -27,3 +29,14 @@ def cycles(spec: Any, elements: Any) -> Any:
 def cycles_back_to_back(spec: Any, elements: Any) -> Any:
     """Cycles that a tile adds which follows another without a gap."""
     return elements
+
+
+def _terms(spec: Any) -> tuple[Any, ...]:
+    """Registers of a word and of its selection, of the value that comes, of the masks."""
+    return spec.word * spec.bits, spec.word, spec.bits, spec.mask_word, 1
+
+
+PPA = Ppa(
+    "post_sparsity", ("bits", "word", "mask_word"), _terms, operations=lambda spec: 1
+)
+"""What a module costs; an operation is an element."""

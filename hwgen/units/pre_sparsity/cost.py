@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hwgen.units.ppa import Ppa
 from hwgen.units.pre_sparsity.maximum import expected_maximum, mean
 
 __all__ = ["LATENCY", "cycles", "cycles_back_to_back", "cycles_distribution", "distributions",
@@ -196,3 +197,23 @@ def _accept(state: NDArray[np.float64], macs: int, depth: int, pairs: NDArray[np
         start = depth + 1 - macs
         result[:, wait:wait + waited, start:start + block.shape[2]] += block
     return result
+
+
+def _terms(spec: Any) -> tuple[Any, ...]:
+    """Networks that move a window's values, registers of operands and of pairs, counts of masks."""
+    return (
+        spec.window * spec.bits,
+        spec.fifo_depth * spec.bits,
+        spec.macs * spec.bits,
+        spec.window,
+        spec.macs,
+    )
+
+
+PPA = Ppa(
+    "pre_sparsity",
+    ("macs", "bits", "window", "fifo_depth"),
+    _terms,
+    operations=lambda spec: spec.window,
+)
+"""What a module costs; an operation is a position of a dot product."""

@@ -1,9 +1,10 @@
-"""Cycles of the residual adder."""
+"""Cycles of the residual adder, and what it costs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from hwgen.units.ppa import Ppa
 from hwgen.units.stages import beats
 
 STAGES = 5
@@ -23,3 +24,12 @@ def cycles(spec: Any, n: Any) -> Any:
 def cycles_back_to_back(spec: Any, n: Any) -> Any:
     """Cycles that a row of `n` pairs adds which follows another without a gap."""
     return beats(n, spec.parallel)
+
+
+def _terms(spec: Any) -> tuple[Any, ...]:
+    """An element's shifters, adder and registers, and a beat's own."""
+    return spec.parallel * spec.bits, spec.parallel, 1
+
+
+PPA = Ppa("residual_add", ("parallel", "bits"), _terms, operations=lambda spec: spec.parallel)
+"""What a module costs; an operation is an element of both operands."""

@@ -1,11 +1,15 @@
-"""Cycles of the softmax module."""
+"""Cycles of the softmax module, and what it costs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from hwgen.units.stages import MEMORY, beats, tree_levels
+from hwgen.technology.sram import memory
+from hwgen.units.ppa import Ppa
+from hwgen.units.softmax.spec import SoftmaxSpec
+from hwgen.units.softmax.table import Format
+from hwgen.units.stages import MACRO_BITS, MEMORY, beats, tree_levels
 
 MAXIMUM = 1
 """Register of phase 1 beside the comparator tree: running maximum."""
@@ -71,3 +75,58 @@ def cycles_of_rows(spec: Any, lengths: Iterable[int]) -> int:
         second = max(second, first - 1) + row
         third = max(third, second - 1) + row
     return int(third + latency(spec))
+
+
+def queues(spec: SoftmaxSpec) -> dict[str, tuple[int, int]]:
+    """Entries and their width, in bits, of each of the module's queues, by its name."""
+    form = Format(spec.bits, (spec.max_row - 1).bit_length())
+    row = beats(spec.max_row, spec.parallel)
+    rows = row + MAXIMUM + maximum_stages(spec.parallel) + MEMORY
+    terms = row + EXPONENTIAL + sum_stages(spec.parallel) + RECIPROCAL + MEMORY
+    return {
+        "rows": (rows, spec.parallel * (spec.bits + 1) + 1),
+        "maxima": (rows, spec.bits),
+        "terms": (terms, spec.parallel * (form.kept + 1) + 1),
+        "inverses": (terms, form.inverse),
+    }
+
+
+def macros(spec: SoftmaxSpec) -> dict[str, tuple[int, int]]:
+    """Entries and width of each queue's memory that is a macro; an output register holds one."""
+    stored = {name: (depth - 1, width) for name, (depth, width) in queues(spec).items()}
+    return {name: size for name, size in stored.items() if size[0] * size[1] > MACRO_BITS}
+
+
+def memory_pj(spec: SoftmaxSpec) -> float:
+    """Energy of the macros an element: each beat of a row, and each row, is written and read.
+
+    Rows are taken as long as the longest, which matters where the queues of an entry a row are
+    macros.
+    """
+    energy = 0.0
+    for name, size in macros(spec).items():
+        made = memory(*size)
+        elements = spec.parallel if name in ("rows", "terms") else spec.max_row
+        energy += (made.write_pj + made.read_pj) / elements
+    return energy
+
+
+def _terms(spec: Any) -> tuple[Any, ...]:
+    """An element's products, shifters and registers, the reciprocal, queues that are registers."""
+    held = sum(depth * width for name, (depth, width) in queues(spec).items()
+               if name not in macros(spec))
+    growth = (spec.max_row - 1).bit_length()
+    return (
+        spec.parallel * spec.bits**2,
+        spec.parallel * spec.bits,
+        spec.parallel * growth,
+        spec.bits**2,
+        held,
+        1,
+    )
+
+
+PPA = Ppa(
+    "softmax", ("parallel", "bits", "max_row"), _terms, operations=lambda spec: spec.parallel
+)
+"""What a module's standard cells cost; an operation is an element."""

@@ -20,7 +20,6 @@ from hwgen.units.softmax.table import (
     reciprocal,
     whole_table,
 )
-from hwgen.units.stages import MEMORY, beats
 
 
 class Softmax(wiring.Component):
@@ -64,16 +63,14 @@ class Softmax(wiring.Component):
         """Return the module."""
         m = Module()
         spec, form = self._spec, self._format
-        row = beats(spec.max_row, spec.parallel)
         lane = range(spec.parallel)
 
-        depth = row + cost.MAXIMUM + cost.maximum_stages(spec.parallel) + MEMORY
-        m.submodules.rows = rows = Queue(self.i.payload.shape(), depth)
-        m.submodules.maxima = maxima = Queue(signed(spec.bits), depth)
-        depth = row + cost.EXPONENTIAL + cost.sum_stages(spec.parallel) + cost.RECIPROCAL + MEMORY
+        depth = {name: entries for name, (entries, _) in cost.queues(spec).items()}
+        m.submodules.rows = rows = Queue(self.i.payload.shape(), depth["rows"])
+        m.submodules.maxima = maxima = Queue(signed(spec.bits), depth["maxima"])
         m.submodules.terms = terms = Queue(data.StructLayout({
-            "value": data.ArrayLayout(form.kept + 1, spec.parallel), "last": 1}), depth)
-        m.submodules.inverses = inverses = Queue(unsigned(form.inverse), depth)
+            "value": data.ArrayLayout(form.kept + 1, spec.parallel), "last": 1}), depth["terms"])
+        m.submodules.inverses = inverses = Queue(unsigned(form.inverse), depth["inverses"])
 
         # Pass 1: a beat is stored in the cycle in which it is taken.
         take = Signal()

@@ -1,8 +1,10 @@
-"""Cycles of a stochastic rounding module."""
+"""Cycles of a stochastic rounding module, and what it costs."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from hwgen.units.ppa import Ppa
 
 LATENCY = 3
 """Two stages of shifting; rounding and saturation."""
@@ -27,3 +29,17 @@ def cycles(spec: Any, elements: Any) -> Any:
 def cycles_back_to_back(spec: Any, elements: Any) -> Any:
     """Cycles that a tile adds which follows another without a gap."""
     return elements
+
+
+def _terms(spec: Any) -> tuple[Any, ...]:
+    """Registers and adders, and the shifter's levels."""
+    return spec.accumulator_bits, 1
+
+
+PPA = Ppa(
+    "stochastic_rounding",
+    ("accumulator_bits", "bits", "noise_bits"),
+    _terms,
+    operations=lambda spec: 1,
+)
+"""What a module costs; an operation is a result."""

@@ -37,7 +37,7 @@ def test_a_linear_quantity_is_found_exactly():
 
 def test_left_out_errors_are_those_of_fits_without_the_point():
     noisy = points(noise=0.05)
-    fit = Fit.of(noisy, "area_um2", ("lanes",), terms)
+    fit = Fit.of(noisy, "area_um2", ("lanes", "bits", "kind"), terms)
     for index in range(len(noisy)):
         rest = Points("unit", {name: np.delete(column, index)
                                for name, column in noisy.columns.items()})
