@@ -15,7 +15,9 @@ def main() -> None:
     if sentence := shadowed():
         sys.stderr.write(f"transcode: {sentence}\n")
         sys.exit(2)
-    from transcode.commands import app
+    import transcode.commands  # noqa: F401  (the commands register themselves)
+    import transcode.units  # noqa: F401
+    from transcode.options import app
 
     try:
         app()

@@ -1,11 +1,15 @@
-"""Cycles of the layer-norm module."""
+"""Cycles of the layer-norm module, and what it costs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from hwgen.units.stages import MEMORY, beats
+from hwgen.technology.sram import memory
+from hwgen.units.layer_norm.spec import LayerNormSpec
+from hwgen.units.layer_norm.table import Format, fraction_bits
+from hwgen.units.ppa import Ppa
+from hwgen.units.stages import MACRO_BITS, MEMORY, beats
 
 MULTIPLY_ADD = 3
 """Compression of partial products and what is added to them, two stages of addition."""
@@ -83,3 +87,64 @@ def cycles_of_rows(spec: Any, lengths: Iterable[int]) -> int:
         first += row
         second = max(second, first - 1) + row
     return int(second + latency(spec))
+
+
+def memories(spec: LayerNormSpec) -> dict[str, tuple[int, int]]:
+    """Entries and their width, in bits, of each of the module's memories, by its name.
+
+    Those of queues hold an entry less than the queue: an output register holds one.
+    """
+    fraction = fraction_bits(spec.bits)
+    form = Format(spec.bits, (spec.max_row - 1).bit_length(), fraction, fraction)
+    row = beats(spec.max_row, spec.parallel)
+    stored = row + START + MEMORY - 1
+    return {
+        "rows": (stored, spec.parallel * (spec.bits + 1) + 1),
+        "sums": (stored, spec.max_row.bit_length() + spec.bits + form.growth),
+        "shifts": (stored, (form.window + form.product - 1).bit_length()),
+        "roots": (stored, fraction),
+        "gamma": (row, spec.parallel * spec.bits),
+        "beta": (row, spec.parallel * spec.bits),
+    }
+
+
+def macros(spec: LayerNormSpec) -> dict[str, tuple[int, int]]:
+    """Entries and width of each memory that is a macro."""
+    return {name: size for name, size in memories(spec).items() if size[0] * size[1] > MACRO_BITS}
+
+
+def memory_pj(spec: LayerNormSpec) -> float:
+    """Energy of the macros an element: each beat, and each row of the longest, is written and read.
+
+    γ and β are read for every beat; what loads them counts for nothing, for it does so once for
+    many rows.
+    """
+    energy = 0.0
+    for name, size in macros(spec).items():
+        made = memory(*size)
+        if name in ("gamma", "beta"):
+            energy += made.read_pj / spec.parallel
+        else:
+            elements = spec.parallel if name == "rows" else spec.max_row
+            energy += (made.write_pj + made.read_pj) / elements
+    return energy
+
+
+def _terms(spec: Any) -> tuple[Any, ...]:
+    """An element's products and registers; the variance, its root and ε, which a row has once."""
+    return (
+        spec.parallel * spec.bits**2,
+        spec.parallel * spec.bits,
+        spec.bits**2,
+        spec.bits,
+        1,
+    )
+
+
+PPA = Ppa(
+    "layer_norm",
+    ("parallel", "bits", "max_row", "epsilon"),
+    _terms,
+    operations=lambda spec: spec.parallel,
+)
+"""What a module's standard cells cost; an operation is an element."""

@@ -1,0 +1,154 @@
+"""Technologies from the synthesised units: what they add up, what they refuse, projections."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwgen.design import AcceleratorDesign, DesignBatch
+from hwgen.technology.constants import Technology
+from hwgen.technology.scaling import Scaling
+from hwgen.technology.sram import memory
+from hwgen.technology.synthesised import NODES, UNITS, SynthesisedTechnology
+from hwgen.units.layer_norm import cost as layer_norm
+from hwgen.units.ppa import Points
+from hwgen.units.softmax import cost as softmax
+
+
+def edge(**changes: Any) -> AcceleratorDesign:
+    fields = AcceleratorDesign.load("edge").model_dump()
+    derived = ("k_segment", "window", "fifo_depth")
+    kept = {name: value for name, value in fields.items() if name not in derived}
+    return AcceleratorDesign.load({**kept, **changes})
+
+
+def narrow(**changes: Any) -> AcceleratorDesign:
+    return edge(integer_bits=4, fraction_bits=8, macs_per_lane=8, tile_x=8, tile_y=8, **changes)
+
+
+@pytest.fixture
+def technology() -> Technology:
+    return Technology.load("nangate45")
+
+
+def test_area_is_that_of_the_units_and_memories(technology: Technology) -> None:
+    design = edge(stochastic_rounding=True, softmax_per_pe=2)
+    found = technology.area_um2(DesignBatch.of([design]))
+    specs, lanes = design.unit_specs, design.pes * design.lanes_per_pe
+    count = {"lane": lanes, "pre_sparsity": lanes, "dynatran": lanes, "post_sparsity": lanes,
+             "stochastic_rounding": lanes, "softmax": 2 * design.pes, "layer_norm": design.pes,
+             "residual_add": design.pes}
+    assert set(count) == set(UNITS)
+    for block, (unit, cost) in UNITS.items():
+        assert found[block][0] == pytest.approx(count[block] * cost.PPA.area_um2(specs[unit]))
+    for unit, cost in (("softmax", softmax), ("layer_norm", layer_norm)):
+        made = sum(memory(*size).area_um2 for size in cost.macros(specs[unit]).values())
+        assert found[f"{unit}_row_memory"][0] == pytest.approx(count[unit] * made)
+    # Buffers in banks of 2048 entries of 512 bits: 128 KiB.
+    banks = design.activation_buffer_kib / 128
+    assert banks == int(banks)
+    wanted = banks * memory(2048, 512).area_um2
+    assert found["activation_buffer"][0] == pytest.approx(wanted)
+
+
+def test_a_population_is_its_designs(technology: Technology) -> None:
+    designs = [edge(), narrow(stochastic_rounding=True), edge(nonlinearity="relu"),
+               narrow(activation_buffer_kib=8, clock_mhz=350), edge(), narrow(pes=3)]
+    whole = DesignBatch.of(designs)
+    tables = [technology.area_um2, technology.leakage_mw, technology.access_pj]
+    for table in tables:
+        for index, design in enumerate(designs):
+            one = table(DesignBatch.of([design]))
+            assert {name: values[index] for name, values in table(whole).items()} == (
+                pytest.approx({name: values[0] for name, values in one.items()}))
+    prices = technology.dynamic_pj(whole)
+    for index, design in enumerate(designs):
+        for block, price in technology.dynamic_pj(DesignBatch.of([design])).items():
+            for work, values in price.items():
+                assert prices[block][work][index] == pytest.approx(values[0])
+
+
+def test_every_figure_is_a_positive_number(technology: Technology) -> None:
+    designs = DesignBatch.of([edge(stochastic_rounding=True), narrow(stochastic_rounding=True)])
+    tables = [technology.area_um2(designs), technology.leakage_mw(designs),
+              technology.access_pj(designs), *technology.dynamic_pj(designs).values()]
+    for table in tables:
+        for name, values in table.items():
+            assert (values > 0).all(), name
+
+
+@pytest.mark.parametrize("name", sorted(set(NODES) - {"nangate45"}))
+def test_projections_are_scaled(name: str, technology: Technology) -> None:
+    projected = Technology.load(name)
+    scaling = Scaling.between("45nm", NODES[name])
+    designs = DesignBatch.of([edge(), narrow()])
+    for block, area in technology.area_um2(designs).items():
+        assert projected.area_um2(designs)[block] == pytest.approx(scaling.area * area)
+    prices = projected.dynamic_pj(designs)
+    for block, price in technology.dynamic_pj(designs).items():
+        for work, values in price.items():
+            assert prices[block][work] == pytest.approx(scaling.energy * values)
+    access, now = technology.access_pj(designs), projected.access_pj(designs)
+    assert now["weight_buffer"] == pytest.approx(scaling.energy * access["weight_buffer"])
+    assert now["main_memory"] == pytest.approx(access["main_memory"])
+    assert "projected" in projected.source
+    assert any("leakage" in note for note in projected.notes)
+    # A gate is faster there, and so is the clock that is allowed.
+    assert scaling.delay < 1
+    projected.check(DesignBatch.of([edge(clock_mhz=900)]))
+
+
+def test_work_is_charged_beyond_idle(technology: Technology) -> None:
+    assert isinstance(technology, SynthesisedTechnology)
+    design = edge()
+    designs, spec = DesignBatch.of([design]), design.mac_lane
+    cost = UNITS["lane"][1].PPA
+    idle = cost.idle_mw(spec) / 0.7 / spec.macs
+    price = technology.dynamic_pj(designs)
+    assert price["lane"]["pairs"][0] == pytest.approx(cost.energy_pj(spec) - idle)
+    assert technology.leakage_mw(designs)["lane"][0] == pytest.approx(
+        design.pes * design.lanes_per_pe * (cost.leakage_mw(spec) + cost.idle_mw(spec)))
+    half_clock = technology.leakage_mw(DesignBatch.of([edge(clock_mhz=350)]))
+    assert half_clock["lane"][0] == pytest.approx(
+        design.pes * design.lanes_per_pe * (cost.leakage_mw(spec) + cost.idle_mw(spec) / 2))
+    gather = UNITS["pre_sparsity"][1].PPA
+    idle = gather.idle_mw(design.pre_sparsity) / 0.7 / design.window
+    for density in (1.0, 0.5):
+        both = price["pre_sparsity"]
+        found = both["positions"] + density**2 * both["pairs"]
+        assert found[0] == pytest.approx(gather.energy_pj(design.pre_sparsity, density) - idle)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"integer_bits": 2, "fraction_bits": 4}, r"bits = 8 to .*, not 6"),
+    ({"macs_per_lane": 1}, r"macs = 4 to .*, not 1"),
+    ({"clock_mhz": 2000}, r"clock_mhz must be at most \d+, which is what \w+ of 20 bits reaches"),
+])
+def test_what_was_not_synthesised_is_refused(
+    changes: dict[str, Any], message: str, technology: Technology
+) -> None:
+    with pytest.raises(ValueError, match=message + r".*\(design 1\)"):
+        technology.area_um2(DesignBatch.of([edge(), edge(**changes)]))
+
+
+@pytest.mark.parametrize(("unit", "cost"), [("softmax", softmax), ("layer_norm", layer_norm)])
+def test_macros_are_those_of_the_netlists(unit: str, cost: Any) -> None:
+    for point in Points.read(unit).specs():
+        sizes = cost.macros(point).values()
+        assert sum(depth * width for depth, width in sizes) == point.memory_bits
+        area = sum(memory(*size).area_um2 for size in sizes)
+        assert area == pytest.approx(point.memory_um2, rel=1e-5)
+        # Recorded rows are shorter than the longest, so that more words of a row's end are moved.
+        recorded = point.memory_energy_density_1_pj
+        assert cost.memory_pj(point) == pytest.approx(recorded, rel=0.05)
+
+
+def test_sources_and_names() -> None:
+    technology = Technology.load("nangate45")
+    assert technology.source_of("lane_dynamic") == "hwgen/units/mac_lane/ppa.csv"
+    assert technology.source_of("softmax_row_memory_leakage") == "hwgen/technology/sram.yaml"
+    assert technology.source_of("main_memory_access").startswith("acceltran-14nm: ")
+    assert "accumulator_memory" in technology.not_priced
+    with pytest.raises(ValueError, match="did you mean nangate45-to-14nm"):
+        Technology.load("nangate45-to-14mn")
+    assert np.isfinite(technology.block_bits)
