@@ -155,12 +155,12 @@ class LayerNorm(wiring.Component):
         s = flow.stage(
             **{name: [parts[name] for parts in products] for name in ("low", "cross", "high")},
             total=compress(m, sum_rows(s.value, bits + grown), bits + grown, 2, "total"),
-            count=Mux(flow.valid, popcount(m, list(s.valid_mask), "count"), 0), last=s.last)
+            count=popcount(m, list(s.valid_mask), "count"), last=s.last)
 
         count_so_far = Signal(range(spec.max_row + 1))
         count = (count_so_far + s.count)[:len(count_so_far)]
-        ends = flow.valid & s.last
-        m.d.sync += count_so_far.eq(Mux(ends, 0, count))
+        with m.If(flow.valid):
+            m.d.sync += count_so_far.eq(Mux(s.last, 0, count))
         parts = {"low": s.low, "cross": s.cross, "high": s.high}
         widths = {name: len(values[0]) + grown for name, values in parts.items()}
         s = flow.stage(
@@ -173,8 +173,7 @@ class LayerNorm(wiring.Component):
         added = {name: (getattr(s, name)[0] + getattr(s, name)[1])[:widths[name]]
                  for name in names}
         added["cross"] = added["cross"].as_signed()
-        s = flow.stage(**{name: Mux(flow.valid, value, 0) for name, value in added.items()},
-                       total=Mux(flow.valid, s.total, 0), count=s.count, last=s.last)
+        s = flow.stage(**added, total=s.total, count=s.count, last=s.last)
 
         sums = {}
         for name, shape in (("low", unsigned(2 * half + growth)), ("cross", signed(bits + growth)),
@@ -182,7 +181,8 @@ class LayerNorm(wiring.Component):
                             ("total", signed(bits + growth))):
             so_far, now = Signal(shape, name=f"{name}_so_far"), Signal(shape, name=f"{name}_now")
             m.d.comb += now.eq(so_far + getattr(s, name))
-            m.d.sync += so_far.eq(Mux(flow.valid & s.last, 0, now))
+            with m.If(flow.valid):
+                m.d.sync += so_far.eq(Mux(s.last, 0, now))
             sums[name] = now
         s = flow.stage(keep=s.last, **sums, count=s.count)
         return s, epsilon
