@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from hwgen.lib import memory
 from hwgen.simulation import MissingToolError
 from hwgen.technology import sram
 from hwgen.technology.flow import characterize as module
-from hwgen.technology.flow import gate_simulation, library, ppa, synthesis, timing, tools, workload
+from hwgen.technology.flow import gate_simulation, library, ppa, synthesis, timing, tools
 from hwgen.technology.flow.characterize import characterize
 from hwgen.technology.flow.points import DEFAULT_DESIGN, points
 from hwgen.technology.flow.table import Table, unit_folder
 from hwgen.technology.flow.tools import FlowError
-from hwgen.units import operands
+from hwgen.units import operands, stages
 from hwgen.units.dynatran.spec import DynatranSpec
+from hwgen.units.ppa import DENSITIES
 from hwgen.units.registry import RTL_UNITS
 
 
@@ -195,6 +195,6 @@ def test_the_document_states_the_constants():
     ]
     for statement in stated:
         assert statement in " ".join(text.split()), statement
-    assert workload.DENSITIES == (1.0, 0.5, 0.25)
+    assert DENSITIES == (1.0, 0.5, 0.25)
     assert operands.SPREAD == 0.25
-    assert memory.MACRO_BITS == 2048
+    assert stages.MACRO_BITS == 2048

@@ -9,8 +9,9 @@ from hwgen.design import AcceleratorDesign
 from hwgen.technology.flow import points as points_module
 from hwgen.technology.flow import workload as workload_module
 from hwgen.technology.flow.points import VARIATIONS, points
-from hwgen.technology.flow.workload import DENSITIES, workload
+from hwgen.technology.flow.workload import workload
 from hwgen.units.operands import typical
+from hwgen.units.ppa import DENSITIES
 from hwgen.units.registry import RTL_UNITS, jobs_of, spec_class_of
 
 
