@@ -44,12 +44,14 @@ class BitHeap:
             self._constant += value << shift
             return
         value = Value.cast(value)
-        bits = list(value)
-        if value.shape().signed:
-            # -s·2^p = (1 - s)·2^p - 2^p: no copies of the sign above it.
-            bits[-1] = ~bits[-1]
-            self._constant -= 1 << (shift + len(bits) - 1)
-        self.add_bits(bits, shift)
+        if not value.shape().signed:
+            self.add_bits(value, shift)
+            return
+        # -s·2^p = (1 - s)·2^p - 2^p: no copies of the sign above it.
+        top = len(value) - 1
+        self.add_bits(value[:top], shift)
+        self.add_bits(~value[top], shift + top)
+        self._constant -= 1 << (shift + top)
 
     def subtract(self, value, shift=0):
         """Add −`value` · 2**shift: a signed or unsigned value."""
@@ -59,10 +61,9 @@ class BitHeap:
         self.add(1 if value.shape().signed else 1 - (1 << len(value)), shift)
 
     def add_bits(self, bits, shift):
-        """Add single bits of weight 2**shift, 2**(shift + 1), …"""
-        for weight, bit in enumerate(bits, shift):
-            if weight < self.width:
-                self._columns[weight].append(bit)
+        """Add single bits of weight 2**shift, 2**(shift + 1), …, of a value."""
+        for place in range(min(len(bits), self.width - shift)):
+            self._columns[shift + place].append((bits, place))
 
     def named(self, value, name):
         """Return a signal of this value."""
@@ -86,10 +87,10 @@ class BitHeap:
         constant, self._constant = self._constant % (1 << self.width), 0
         for weight in range(self.width):
             if constant >> weight & 1:
-                self._columns[weight].append(Const(1, 1))
+                self._columns[weight].append((Const(1, 1), 0))
         self.compress(self.height)
-        return tuple(Cat(column[row] if len(column) > row else Const(0, 1)
-                         for column in self._columns) for row in range(2))
+        return tuple(_word(column[row] if len(column) > row else (Const(0, 1), 0)
+                           for column in self._columns) for row in range(2))
 
     def total(self):
         """Compress and add: the sum modulo 2**width, unsigned."""
@@ -98,7 +99,7 @@ class BitHeap:
 
     def bits(self):
         """Return all bits as one value, for a register."""
-        return Cat(bit for column in self._columns for bit in column)
+        return _word(bit for column in self._columns for bit in column)
 
     def from_register(self, register):
         """Return a heap of the same heights and constant whose bits are those of `register`."""
@@ -106,7 +107,7 @@ class BitHeap:
         after._constant, after._level = self._constant, self._level
         start = 0
         for weight, column in enumerate(self._columns):
-            after._columns[weight] = list(register[start:start + len(column)])
+            after._columns[weight] = [(register, start + k) for k in range(len(column))]
             start += len(column)
         return after
 
@@ -128,8 +129,8 @@ class BitHeap:
                 rest = []
             rests.append(rest)
             carries = full + half
-        self._adders(threes, following, "full")
-        self._adders(twos, following, "half")
+        self._adders(threes, following, "")
+        self._adders(twos, following, "half_")
         for column, rest in zip(following, rests, strict=True):
             column += rest
         self._columns = following
@@ -144,14 +145,26 @@ class BitHeap:
         groups = sorted(groups, key=lambda group: group[:2])
         for start in range(0, len(groups), LONGEST_VECTOR):
             part = groups[start:start + LONGEST_VECTOR]
-            a, b, *c = (Cat(bits) for bits in list(zip(*part, strict=True))[2:])
-            parity = self.named(a ^ b, f"{self._level}_parity")
+            prefix = f"{self._level}_{kind}{start // LONGEST_VECTOR}"
+            a, b, *c = (_word(bits) for bits in list(zip(*part, strict=True))[2:])
+            parity = self.named(a ^ b, f"{prefix}_parity")
             if c:
-                total = self.named(parity ^ c[0], f"{self._level}_sum")
-                carry = self.named((a & b) | (c[0] & parity), f"{self._level}_carry")
+                total = self.named(parity ^ c[0], f"{prefix}_sum")
+                carry = self.named((a & b) | (c[0] & parity), f"{prefix}_carry")
             else:
-                total, carry = parity, self.named(a & b, f"{self._level}_carry")
+                total, carry = parity, self.named(a & b, f"{prefix}_carry")
             for index, (_, weight, *_) in enumerate(part):
-                following[weight].append(total[index])
+                following[weight].append((total, index))
                 if weight + 1 < self.width:
-                    following[weight + 1].append(carry[index])
+                    following[weight + 1].append((carry, index))
+
+
+def _word(bits):
+    """Value of some bits, each given as a value and a place in it: neighbours are one slice."""
+    runs = []
+    for value, place in bits:
+        if runs and runs[-1][0] is value and runs[-1][2] == place:
+            runs[-1][2] += 1
+        else:
+            runs.append([value, place, place + 1])
+    return Cat(value[start:stop] for value, start, stop in runs)

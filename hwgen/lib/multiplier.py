@@ -74,13 +74,14 @@ def add_recoded(heap, left, digits, shift=0):
     last = heap.named(Mux(left[0], once, 0), "last")
     carry = heap.named(negative & (twice | Mux(left[0], 0, once)), "carry")
     for place in range(len(once)):
-        flipped = heap.named(Mux(negative[place], inverse, left), "flipped")
+        flipped = heap.named(Mux(negative[place], inverse, left), f"flipped_{place}")
         # One bit more than the factor for the doubled one; neither of the two for a digit of 0.
         row = heap.named(Mux(once[place], Cat(flipped, flipped[-1]), 0)
-                         | Mux(twice[place], Cat(negative[place], flipped), 0), "row")
+                         | Mux(twice[place], Cat(negative[place], flipped), 0), f"row_{place}")
         weight = shift + 2 * place
         heap.add(row[1:].as_signed(), weight + 1)
-        heap.add_bits([last[place], carry[place]], weight)
+        heap.add_bits(last[place], weight)
+        heap.add_bits(carry[place], weight + 1)
 
 
 def _signed_bits(value):

@@ -16,10 +16,10 @@ def add_square(heap, value):
     value = value.as_unsigned()
     rest = value[:-1] if signed else value
     for k, bit in enumerate(rest):
-        row = Cat(bit, Const(0, 1), heap.named(Mux(bit, rest[k + 1:], 0), "row"))
+        row = Cat(bit, Const(0, 1), heap.named(Mux(bit, rest[k + 1:], 0), f"row_{k}"))
         heap.add(row, 2 * k)
     if signed:
-        heap.subtract(heap.named(Mux(value[-1], rest, 0), "row"), bits)
+        heap.subtract(heap.named(Mux(value[-1], rest, 0), "sign_row"), bits)
         heap.add(value[-1], 2 * bits - 2)
 
 

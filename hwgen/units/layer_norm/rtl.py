@@ -145,7 +145,7 @@ class LayerNorm(wiring.Component):
                        valid_mask=beat.valid_mask, last=beat.last)
 
         grown = tree_levels(spec.parallel)
-        squares = [square_in_halves(m, value, "square") for value in s.value]
+        squares = [square_in_halves(m, value, f"square_{i}") for i, value in enumerate(s.value)]
         s = flow.stage(
             parts={name: [square[name] for square in squares] for name in squares[0]},
             total=_rows(m, s.value, spec.bits + grown, "total"),
@@ -283,7 +283,7 @@ class LayerNorm(wiring.Component):
 
         m.d.comb += [gamma.read_enable.eq(flow.valid), gamma.read_address.eq(s.index)]
         width = spec.bits + form.growth + 1
-        heaps = [BitHeap(m, width, "centred") for _ in lane]
+        heaps = [BitHeap(m, width, f"centred_{i}") for i in lane]
         for heap, value in zip(heaps, s.value, strict=True):
             add_recoded(heap, value, s.count)
             heap.subtract(s.total)
@@ -292,7 +292,7 @@ class LayerNorm(wiring.Component):
             centred=[(left + right)[:width].as_signed() for left, right in s.rows],
             gamma=[recode(m, value, "gamma") for value in gamma.read_data],
             carried=s.carried, index=s.index)
-        heaps = [BitHeap(m, form.product, "scaled") for _ in lane]
+        heaps = [BitHeap(m, form.product, f"scaled_{i}") for i in lane]
         for heap, centred, digits in zip(heaps, s.centred, s.gamma, strict=True):
             add_recoded(heap, centred, digits)
         s = flow.stage(rows=[heap.rows() for heap in heaps], carried=s.carried, index=s.index)
@@ -326,7 +326,7 @@ class LayerNorm(wiring.Component):
             offset = shift_bits(m, near, far, ones, form.offset, "offset")
             sticky = offset[0] | lost | fallen(near, ones, 1)
             offsets.append(Cat(sticky, offset[1:]))
-        heaps = [BitHeap(m, cut + width, "product") for _ in lane]
+        heaps = [BitHeap(m, cut + width, f"product_{i}") for i in lane]
         for heap, value in zip(heaps, s.scaled, strict=True):
             add_recoded(heap, value, s.root)
             # A half of the result's last bit, to round.

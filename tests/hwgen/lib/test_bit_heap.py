@@ -73,7 +73,7 @@ def test_constants_signs_and_shifts():
     heap.add(c, 1)
     heap.add(-77)
     heap.add(5, 4)
-    heap.add_bits([b[0], b[1]], 11)  # the second is beyond the sum
+    heap.add_bits(b[:2], 11)  # the second is beyond the sum
     left, right = heap.from_register(heap.named(heap.compress(1).bits(), "register")).rows()
     total = Signal(12)
     m.d.comb += total.eq(left + right)
