@@ -168,3 +168,11 @@ def _word(bits):
         else:
             runs.append([value, place, place + 1])
     return Cat(value[start:stop] for value, start, stop in runs)
+
+
+def two_rows(m, values, width, name):
+    """Two rows, unsigned, whose sum modulo 2**width is that of some values."""
+    heap = BitHeap(m, width, name)
+    for value in values:
+        heap.add(value)
+    return heap.rows()

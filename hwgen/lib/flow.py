@@ -52,6 +52,22 @@ class Flow:
         self.latency += 1
         return SimpleNamespace(**registers)
 
+    def copies(self, value, name, needed):
+        """Register one value several times, beside the next stage, and return the registers.
+
+        Parameters
+        ----------
+        value, name : what is registered
+        needed : of each copy, whether it is needed for this beat: it does not move for others,
+            which also keeps synthesis from taking all copies for one
+        """
+        registers = []
+        for number, wanted in enumerate(needed):
+            with self._m.If(self._enable & self.valid & wanted):
+                registers.append(
+                    self._registers(f"{self._name}_{self.latency}_{name}_{number}", value))
+        return registers
+
     def _registers(self, name, value):
         if isinstance(value, dict):
             return {key: self._registers(f"{name}_{key}", part) for key, part in value.items()}

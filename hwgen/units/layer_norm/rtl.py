@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.arithmetic import add_in_halves, add_with_carry, named, popcount
-from hwgen.lib.bit_heap import BitHeap
+from hwgen.lib.bit_heap import BitHeap, two_rows
 from hwgen.lib.flow import Flow, Queue, room
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.lib.multiplier import add_recoded, recode
@@ -26,6 +26,10 @@ from hwgen.units.stages import MEMORY, beats, tree_levels
 EXPONENT = signed(8)
 POWER = signed(13)
 """Holds every sum of exponents: ε of a double reaches 4^−537."""
+
+
+LANES_PER_COPY = 4
+"""Lanes that share a register of what goes to all lanes' multipliers."""
 
 
 class LayerNorm(wiring.Component):
@@ -148,7 +152,7 @@ class LayerNorm(wiring.Component):
         squares = [square_in_halves(m, value, f"square_{i}") for i, value in enumerate(s.value)]
         s = flow.stage(
             parts={name: [square[name] for square in squares] for name in squares[0]},
-            total=_rows(m, s.value, spec.bits + grown, "total"),
+            total=two_rows(m, s.value, spec.bits + grown, "total"),
             count=popcount(m, list(s.valid_mask), "count"), last=s.last)
 
         count = _running(m, flow, s.count, range(spec.max_row + 1), s.last, "count")
@@ -156,7 +160,7 @@ class LayerNorm(wiring.Component):
         shapes = {name: Shape(len(values[0]) + grown, values[0].shape().signed)
                   for name, values in s.parts.items()}
         s = flow.stage(
-            parts={name: _rows(m, values, shapes[name].width, name)
+            parts={name: two_rows(m, values, shapes[name].width, name)
                    for name, values in s.parts.items()},
             total=total, count=count, last=s.last)
         epsilon = self._epsilon(m, Flow(m, flow.valid & s.last, "epsilon"), s.count)
@@ -276,16 +280,17 @@ class LayerNorm(wiring.Component):
         index = Signal(range(row))
         with m.If(flow.valid):
             m.d.sync += index.eq(Mux(beat.last, 0, index + 1))
+        length = _for_lanes(flow, beat.valid_mask, recode(m, sums.count, "length"), "length")
         s = flow.stage(
-            value=list(beat.value), count=recode(m, sums.count, "length"), total=sums.total,
+            value=list(beat.value), total=sums.total,
             carried={"amount": shifts.r_data, "valid_mask": beat.valid_mask, "last": beat.last},
             index=index)
 
         m.d.comb += [gamma.read_enable.eq(flow.valid), gamma.read_address.eq(s.index)]
         width = spec.bits + form.growth + 1
         heaps = [BitHeap(m, width, f"centred_{i}") for i in lane]
-        for heap, value in zip(heaps, s.value, strict=True):
-            add_recoded(heap, value, s.count)
+        for heap, value, digits in zip(heaps, s.value, length, strict=True):
+            add_recoded(heap, value, digits)
             heap.subtract(s.total)
         s = flow.stage(rows=[heap.rows() for heap in heaps], carried=s.carried, index=s.index)
         s = flow.stage(
@@ -317,7 +322,8 @@ class LayerNorm(wiring.Component):
         moved = [shift_bytes(m, value, wanted, form.offset, "offset") for value in wide]
         scaled = [shift_bits(m, near, far, s.amount, form.window, "scaled").as_signed()
                   for near, far in s.moved]
-        s = flow.stage(scaled=scaled, root=recode(m, roots.r_data, "root"), offset=moved,
+        root = _for_lanes(flow, s.carried["valid_mask"], recode(m, roots.r_data, "root"), "root")
+        s = flow.stage(scaled=scaled, offset=moved,
                        lost=[fallen(value, wanted[3:], 8) for value in wide], carried=s.carried)
 
         ones, cut, width = wanted[:3], form.fraction, form.window + 1
@@ -327,14 +333,14 @@ class LayerNorm(wiring.Component):
             sticky = offset[0] | lost | fallen(near, ones, 1)
             offsets.append(Cat(sticky, offset[1:]))
         heaps = [BitHeap(m, cut + width, f"product_{i}") for i in lane]
-        for heap, value in zip(heaps, s.scaled, strict=True):
-            add_recoded(heap, value, s.root)
+        for heap, value, digits in zip(heaps, s.scaled, root, strict=True):
+            add_recoded(heap, value, digits)
             # A half of the result's last bit, to round.
             heap.add(1 << (cut + TERM_FRACTION - 1))
         s = flow.stage(rows=[heap.rows() for heap in heaps], offset=offsets, carried=s.carried)
 
         low = [left[:cut] + right[:cut] for left, right in s.rows]
-        upper = [_rows(m, [left[cut:], right[cut:],
+        upper = [two_rows(m, [left[cut:], right[cut:],
                            Cat(offset, offset[-1].replicate(width - form.offset))], width, "upper")
                  for (left, right), offset in zip(s.rows, s.offset, strict=True)]
         s = flow.stage(low=low, upper=upper, carried=s.carried)
@@ -373,14 +379,6 @@ class LayerNorm(wiring.Component):
             ]
 
 
-def _rows(m, values, width, name):
-    """Two rows whose sum modulo 2^width is that of some values."""
-    heap = BitHeap(m, width, name)
-    for value in values:
-        heap.add(value)
-    return heap.rows()
-
-
 def _running(m, flow, value, shape, last, name):
     """Sum of the values of a row's beats so far, this one included."""
     so_far = Signal(shape, name=f"{name}_so_far")
@@ -389,3 +387,10 @@ def _running(m, flow, value, shape, last, name):
     with m.If(flow.valid):
         m.d.sync += so_far.eq(Mux(last, 0, now))
     return now
+
+
+def _for_lanes(flow, valid_mask, value, name):
+    """For each lane the register of a value that all use: no net has the loads of all of them."""
+    groups = [valid_mask[k:k + LANES_PER_COPY] for k in range(0, len(valid_mask), LANES_PER_COPY)]
+    copies = flow.copies(value, name, [group.any() for group in groups])
+    return [copies[i // LANES_PER_COPY] for i in range(len(valid_mask))]
