@@ -1,6 +1,14 @@
-"""Rounding and saturation cut into pipeline stages."""
+"""Rounding, saturation and addition cut into pipeline stages."""
 
 from amaranth.hdl import Array, Cat, Const, Mux, Signal, Value, signed
+
+
+def named(m, value, name):
+    """Return a signal of this value: an expression would be written out for every use of a bit."""
+    value = Value.cast(value)
+    signal = Signal(value.shape(), name=name)
+    m.d.comb += signal.eq(value)
+    return signal
 
 
 def shift_round(pipe, value, shift, bits, *, drop=0, **carried):
@@ -91,6 +99,35 @@ def shift_stochastic(pipe, value, shift, bits, noise, **carried):
         carried = {name: getattr(s, name) for name in carried}
     up = (wide[:fraction] + noise)[fraction]
     return _saturated(wide[fraction:].as_signed(), up, bits), carried
+
+
+def add_in_halves(flow, pairs, **carried):
+    """Sums of pairs in two stages: lower halves, then upper ones.
+
+    Parameters
+    ----------
+    flow : the pipeline that gets two stages
+    pairs : two unsigned values a sum, all of one width, as `BitHeap.rows` gives them
+    carried : values, or lists or mappings of them, that pass along
+
+    Returns
+    -------
+    (sums, carried) : registers; the sums unsigned, modulo 2^width, the carried ones as a namespace
+    """
+    width = len(pairs[0][0])
+    cut = width // 2
+    s = flow.stage(low=[left[:cut] + right[:cut] for left, right in pairs],
+                   upper=[(left[cut:], right[cut:]) for left, right in pairs], **carried)
+    sums = [Cat(low[:cut], add_with_carry(*upper, low[cut]))
+            for low, upper in zip(s.low, s.upper, strict=True)]
+    s = flow.stage(sums=sums, **{name: getattr(s, name) for name in carried})
+    return s.sums, s
+
+
+def add_with_carry(left, right, carry):
+    """Sum of two unsigned values of one width and a carry, modulo 2^width, in one adder."""
+    # The carry enters below, where the other value has a 1.
+    return (Cat(Const(1, 1), left) + Cat(carry, right))[1:len(left) + 1]
 
 
 def popcount(m, bits, name):

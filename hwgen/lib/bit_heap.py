@@ -1,7 +1,8 @@
 """Sums of many bits by carry-save adders, one carry-propagate adder at the end."""
 
-from amaranth.hdl import Cat, Const, Signal, Value
+from amaranth.hdl import Cat, Const, Value
 
+from hwgen.lib.arithmetic import named
 from hwgen.units.stages import dadda_below
 
 LONGEST_VECTOR = 64
@@ -30,7 +31,7 @@ class BitHeap:
     """
 
     def __init__(self, m, width, name):
-        self._m = m
+        self.m = m
         self.width = width
         self.name = name
         self._columns = [[] for _ in range(width)]
@@ -43,24 +44,30 @@ class BitHeap:
             self._constant += value << shift
             return
         value = Value.cast(value)
-        bits = list(value)
-        if value.shape().signed:
-            # -s·2^p = (1 - s)·2^p - 2^p: no copies of the sign above it.
-            bits[-1] = ~bits[-1]
-            self._constant -= 1 << (shift + len(bits) - 1)
-        self.add_bits(bits, shift)
+        if not value.shape().signed:
+            self.add_bits(value, shift)
+            return
+        # -s·2^p = (1 - s)·2^p - 2^p: no copies of the sign above it.
+        top = len(value) - 1
+        self.add_bits(value[:top], shift)
+        self.add_bits(~value[top], shift + top)
+        self._constant -= 1 << (shift + top)
+
+    def subtract(self, value, shift=0):
+        """Add −`value` · 2**shift: a signed or unsigned value."""
+        value = Value.cast(value)
+        # Of n bits, ~v is −v − 1 if they are signed, 2^n − v − 1 if not.
+        self.add(self.named(~value, "inverse"), shift)
+        self.add(1 if value.shape().signed else 1 - (1 << len(value)), shift)
 
     def add_bits(self, bits, shift):
-        """Add single bits of weight 2**shift, 2**(shift + 1), …"""
-        for weight, bit in enumerate(bits, shift):
-            if weight < self.width:
-                self._columns[weight].append(bit)
+        """Add single bits of weight 2**shift, 2**(shift + 1), …, of a value."""
+        for place in range(min(len(bits), self.width - shift)):
+            self._columns[shift + place].append((bits, place))
 
     def named(self, value, name):
-        """Return a signal of this value: an expression would be written out for every bit."""
-        signal = Signal(Value.cast(value).shape(), name=f"{self.name}_{name}")
-        self._m.d.comb += signal.eq(value)
-        return signal
+        """Return a signal of this value."""
+        return named(self.m, value, f"{self.name}_{name}")
 
     @property
     def height(self):
@@ -80,29 +87,34 @@ class BitHeap:
         constant, self._constant = self._constant % (1 << self.width), 0
         for weight in range(self.width):
             if constant >> weight & 1:
-                self._columns[weight].append(Const(1, 1))
+                self._columns[weight].append((Const(1, 1), 0))
         self.compress(self.height)
-        return tuple(Cat(column[row] if len(column) > row else Const(0, 1)
-                         for column in self._columns) for row in range(2))
+        return tuple(_word(column[row] if len(column) > row else (Const(0, 1), 0)
+                           for column in self._columns) for row in range(2))
+
+    def total(self):
+        """Compress and add: the sum modulo 2**width, unsigned."""
+        left, right = self.rows()
+        return (left + right)[:self.width]
 
     def bits(self):
         """Return all bits as one value, for a register."""
-        return Cat(bit for column in self._columns for bit in column)
+        return _word(bit for column in self._columns for bit in column)
 
     def from_register(self, register):
         """Return a heap of the same heights and constant whose bits are those of `register`."""
-        after = BitHeap(self._m, self.width, self.name)
+        after = BitHeap(self.m, self.width, self.name)
         after._constant, after._level = self._constant, self._level
         start = 0
         for weight, column in enumerate(self._columns):
-            after._columns[weight] = list(register[start:start + len(column)])
+            after._columns[weight] = [(register, start + k) for k in range(len(column))]
             start += len(column)
         return after
 
     def _one_level(self):
         """Reduce every column by full adders, and by half adders where it must be lower."""
         target = dadda_below(self.height)
-        threes, twos = [], []
+        threes, twos, rests = [], [], []
         following = [[] for _ in range(self.width)]
         carries = 0
         for weight, column in enumerate(self._columns):
@@ -110,35 +122,57 @@ class BitHeap:
             height = len(column) - 2 * full + carries
             # A half adder takes two bits that no full adder took, and hands one up.
             half = int(height > target and len(column) % 3 == 2)
-            threes += [(weight, *column[3 * k:3 * k + 3]) for k in range(full)]
+            threes += [(k, weight, *column[3 * k:3 * k + 3]) for k in range(full)]
             rest = column[3 * full:]
             if half:
-                twos.append((weight, *rest))
+                twos.append((full, weight, *rest))
                 rest = []
-            following[weight] += rest
+            rests.append(rest)
             carries = full + half
-        self._adders(threes, following, 3)
-        self._adders(twos, following, 2)
+        self._adders(threes, following, "")
+        self._adders(twos, following, "half_")
+        for column, rest in zip(following, rests, strict=True):
+            column += rest
         self._columns = following
         self._level += 1
 
-    def _adders(self, groups, following, inputs):
-        """Add groups of two or three bits, many of them in one vector."""
+    def _adders(self, groups, following, kind):
+        """Add groups (place in the column, weight, two or three bits), many of them in one vector.
+
+        Groups at one place of neighbouring columns are neighbours in a vector: their bits mostly
+        are so in the signals that they come from, and need not be listed one by one.
+        """
+        groups = sorted(groups, key=lambda group: group[:2])
         for start in range(0, len(groups), LONGEST_VECTOR):
             part = groups[start:start + LONGEST_VECTOR]
-            kind = "half" if inputs == 2 else "full"
-            prefix = f"{self.name}_{self._level}_{kind}_{start // LONGEST_VECTOR}"
-            ports = [Signal(len(part), name=f"{prefix}_{port}") for port in "abc"[:inputs]]
-            for port, signal in enumerate(ports, 1):
-                self._m.d.comb += signal.eq(Cat(group[port] for group in part))
-            a, b, *c = ports
-            parity = self.named(a ^ b, f"{self._level}_parity")
+            prefix = f"{self._level}_{kind}{start // LONGEST_VECTOR}"
+            a, b, *c = (_word(bits) for bits in list(zip(*part, strict=True))[2:])
+            parity = self.named(a ^ b, f"{prefix}_parity")
             if c:
-                total = self.named(parity ^ c[0], f"{self._level}_sum")
-                carry = self.named((a & b) | (c[0] & parity), f"{self._level}_carry")
+                total = self.named(parity ^ c[0], f"{prefix}_sum")
+                carry = self.named((a & b) | (c[0] & parity), f"{prefix}_carry")
             else:
-                total, carry = parity, self.named(a & b, f"{self._level}_carry")
-            for index, (weight, *_) in enumerate(part):
-                following[weight].append(total[index])
+                total, carry = parity, self.named(a & b, f"{prefix}_carry")
+            for index, (_, weight, *_) in enumerate(part):
+                following[weight].append((total, index))
                 if weight + 1 < self.width:
-                    following[weight + 1].append(carry[index])
+                    following[weight + 1].append((carry, index))
+
+
+def _word(bits):
+    """Value of some bits, each given as a value and a place in it: neighbours are one slice."""
+    runs = []
+    for value, place in bits:
+        if runs and runs[-1][0] is value and runs[-1][2] == place:
+            runs[-1][2] += 1
+        else:
+            runs.append([value, place, place + 1])
+    return Cat(value[start:stop] for value, start, stop in runs)
+
+
+def two_rows(m, values, width, name):
+    """Two rows, unsigned, whose sum modulo 2**width is that of some values."""
+    heap = BitHeap(m, width, name)
+    for value in values:
+        heap.add(value)
+    return heap.rows()

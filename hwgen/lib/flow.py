@@ -10,11 +10,11 @@ from hwgen.lib.memory import SynchronousMemory
 
 
 class Flow:
-    """Registers without enable: what enters comes out a fixed number of cycles later.
+    """Registers that never wait: what enters comes out a fixed number of cycles later.
 
-    There is no back-pressure and so no enable and no ready path at all. Who lets a beat in has
-    reserved room for it where it will arrive (see `room`). Only the valid bits have a reset; data
-    registers move only with a beat, so that they take no clock power while idle once gated.
+    There is no back-pressure and so no ready path at all. Who lets a beat in has reserved room for
+    it where it will arrive (see `room`). Only the valid bits have a reset. Data registers move only
+    with a beat, so that they take no clock power while idle once their clock is gated.
 
     A flow of few stages may have one enable for all of them instead, and stand still while it is 0.
 
@@ -23,7 +23,7 @@ class Flow:
     m : the module that the registers are added to
     valid : whether a beat enters in this cycle
     name : prefix of the signals
-    enable : whether the registers are written in this cycle; by default always
+    enable : whether beats move in this cycle; by default always
     """
 
     def __init__(self, m, valid, name, enable=None):
@@ -34,35 +34,48 @@ class Flow:
         self.latency = 0
 
     def stage(self, keep=None, **values):
-        """Register `values`, each a value or a list of values, and return the registers.
+        """Register `values` and return their registers as a namespace.
 
         Parameters
         ----------
         keep : if given, only beats for which it is 1 go on
+        values : anything Amaranth takes as a value, or lists or mappings of such, nested at will
         """
         m, prefix = self._m, f"{self._name}_{self.latency}"
         valid = Signal(name=f"{prefix}_valid")
-        goes_on = self.valid if keep is None else self.valid & keep
-        moves = Signal(name=f"{prefix}_moves")
-        m.d.comb += moves.eq(self._enable & goes_on)
+        kept = self.valid if keep is None else self.valid & keep
         with m.If(self._enable):
-            m.d.sync += valid.eq(goes_on)
-        registers = {}
-        for name, value in values.items():
-            if isinstance(value, list):
-                registers[name] = [self._register(f"{prefix}_{name}_{lane}", element, moves)
-                                   for lane, element in enumerate(value)]
-            else:
-                registers[name] = self._register(f"{prefix}_{name}", value, moves)
+            m.d.sync += valid.eq(kept)
+        with m.If(self._enable & kept):
+            registers = self._registers(prefix, values)
         self.valid = valid
         self.latency += 1
         return SimpleNamespace(**registers)
 
-    def _register(self, name, value, moves):
+    def copies(self, value, name, needed):
+        """Register one value several times, beside the next stage, and return the registers.
+
+        Parameters
+        ----------
+        value, name : what is registered
+        needed : of each copy, whether it is needed for this beat: it does not move for others,
+            which also keeps synthesis from taking all copies for one
+        """
+        registers = []
+        for number, wanted in enumerate(needed):
+            with self._m.If(self._enable & self.valid & wanted):
+                registers.append(
+                    self._registers(f"{self._name}_{self.latency}_{name}_{number}", value))
+        return registers
+
+    def _registers(self, name, value):
+        if isinstance(value, dict):
+            return {key: self._registers(f"{name}_{key}", part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._registers(f"{name}_{place}", part) for place, part in enumerate(value)]
         value = Value.cast(value)
         register = Signal(value.shape(), name=name, reset_less=True)
-        with self._m.If(moves):
-            self._m.d.sync += register.eq(value)
+        self._m.d.sync += register.eq(value)
         return register
 
 

@@ -1,10 +1,11 @@
 """Piecewise quadratic polynomials in carry-save form."""
 
-from amaranth.hdl import Cat, Const
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 
-from hwgen.lib.carry_save import add, compress, negate, partial_products, recode
+from hwgen.lib.arithmetic import add_in_halves
+from hwgen.lib.bit_heap import BitHeap
+from hwgen.lib.multiplier import add_recoded, negated, recode
 
 STAGES = 7
 """Table, product and sum (three stages), product and sum (three stages)."""
@@ -33,21 +34,22 @@ def parabola(m, flow, table, argument, name, guard=0):
     port = memory.read_port()
     m.d.comb += [port.en.eq(1), port.addr.eq(argument[cut:])]
     # Negative digits, for the products are subtracted.
-    digits = negate(recode(m, Cat(argument[:cut], Const(0, 1)), f"{name}_place"))
+    digits = negated(m, recode(m, argument[:cut], f"{name}_place"), f"{name}_place")
 
-    def product(left, right, coefficient, width, constant, label):
-        label = f"{name}_{label}"
-        rows = partial_products(m, Cat(left, Const(0, 1)), right, width, label, constant)
-        return compress(m, [*rows, (cut, coefficient)], width, 2, label)
+    def product(left, digits, coefficient, width, constant, label):
+        heap = BitHeap(m, width, f"{name}_{label}")
+        add_recoded(heap, left, digits)
+        heap.add(coefficient, cut)
+        heap.add(constant)
+        return heap.rows()
 
     s = flow.stage(digits=digits)
     size = len(port.data.c1)
     rows = product(port.data.c2, s.digits, port.data.c1, size + cut, (1 << cut) - 1, "slope")
     s = flow.stage(rows=rows, c0=port.data.c0, digits=s.digits)
-    sums, s = add(flow, s.rows[:1], s.rows[1:], c0=s.c0, digits=s.digits)
+    (slope,), s = add_in_halves(flow, [s.rows], c0=s.c0, digits=s.digits)
     half = (1 << (cut + guard)) >> 1 if guard else 0
-    rows = product(sums[0][cut:], s.digits, s.c0, fraction + 1 + cut, half + (1 << cut) - 1,
-                   "value")
+    rows = product(slope[cut:], s.digits, s.c0, fraction + 1 + cut, half + (1 << cut) - 1, "value")
     s = flow.stage(rows=rows)
-    sums, _ = add(flow, s.rows[:1], s.rows[1:])
-    return sums[0][cut + guard:]
+    (value,), _ = add_in_halves(flow, [s.rows])
+    return value[cut + guard:]

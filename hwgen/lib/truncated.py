@@ -1,6 +1,8 @@
 """Products whose rows are cut off before they are summed."""
 
-from amaranth.hdl import Cat, Const
+from amaranth.hdl import Cat, Mux, Value
+
+from hwgen.lib.multiplier import digit_parts, negated, recode
 
 
 def add_truncated(heap, left, right, cut, subtract=False):
@@ -14,16 +16,16 @@ def add_truncated(heap, left, right, cut, subtract=False):
     cut : bits that each row loses
     subtract : whether the product's sign is changed
     """
-    bits = [Const(0, 1), *right, right[-1]]
-    for digit in range(-(-len(right) // 2)):
-        low, middle, high = bits[2 * digit:2 * digit + 3]
-        one = heap.named(low ^ middle, "one")
-        two = heap.named((low ^ high) & ~one, "two")
-        negative = heap.named(~high if subtract else high, "negative")
-        lost = cut - 2 * digit
+    digits = recode(heap.m, Value.cast(right).as_signed(), f"{heap.name}_right")
+    if subtract:
+        digits = negated(heap.m, digits, f"{heap.name}_right")
+    once, twice, negative = digit_parts(digits)
+    for place in range(len(once)):
+        lost = cut - 2 * place
         length = len(left) + 1 - lost
-        once = left[max(lost, 0):] << max(-lost, 0)
-        twice = left[max(lost - 1, 0):] << max(1 - lost, 0)
-        row = (once & one.replicate(length)) | (twice & two.replicate(length))
-        row = heap.named(row[:length] ^ negative.replicate(length), "row")
-        heap.add(Cat(row, negative).as_signed())
+        single = left[max(lost, 0):] << max(-lost, 0)
+        double = left[max(lost - 1, 0):] << max(1 - lost, 0)
+        row = heap.named((Mux(once[place], single, 0) | Mux(twice[place], double, 0))[:length],
+                         "row")
+        flipped = heap.named(Mux(negative[place], ~row, row), "flipped")
+        heap.add(Cat(flipped, negative[place]).as_signed())

@@ -1,14 +1,8 @@
 """Where a value's leading digit is, and shifts into a window of bits that saturate."""
 
-from amaranth.hdl import Array, Cat, Const, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Mux
 
-
-def named(m, name, value):
-    """Give an expression that is used several times one signal."""
-    value = Value.cast(value)
-    signal = Signal(value.shape(), name=name)
-    m.d.comb += signal.eq(value)
-    return signal
+from hwgen.lib.arithmetic import named
 
 
 def leading(m, bits, name):
@@ -26,8 +20,8 @@ def _leading(m, bits, levels, name):
         return found, Cat(place, Const(0, 1))
     low_found, low = _leading(m, bits[:half], levels - 1, f"{name}_0")
     high_found, high = _leading(m, bits[half:], levels - 1, f"{name}_1")
-    found = named(m, f"{name}_found", high_found)
-    place = named(m, f"{name}_place", Cat(Mux(found, high, low), found))
+    found = named(m, high_found, f"{name}_found")
+    place = named(m, Cat(Mux(found, high, low), found), f"{name}_place")
     return low_found | found, place
 
 
@@ -48,23 +42,27 @@ def shift_bytes(m, value, amount, width, name):
         them, and whether one beyond them differs from the sign
     """
     sign = value[-1]
-    moved = named(m, f"{name}_bytes", value >> Cat(Const(0, 3), amount[3:]))
+    moved = named(m, value >> Cat(Const(0, 3), amount[3:]), f"{name}_bytes")
     near, above = moved[:width + 7], moved[width + 7:]
-    return Cat(near, sign), (above ^ sign.replicate(len(above))).any()
+    return Cat(near, sign), _differs(above, sign)
 
 
 def shift_bits(m, near, far, amount, width, name):
     """Shift right by 0 to 7 bits and saturate to a signed window: the second of two stages."""
     sign = near[-1]
-    moved = named(m, f"{name}_bits", near.as_signed() >> amount[:3])
-    over = far | (moved[width - 1:] ^ sign.replicate(len(moved) - width + 1)).any()
-    return named(m, f"{name}_window", Mux(over, limit(m, sign, width, name), moved[:width]))
+    moved = named(m, near.as_signed() >> amount[:3], f"{name}_bits")
+    over = far | _differs(moved[width - 1:], sign)
+    return named(m, Mux(over, _limit(sign, width), moved[:width]), f"{name}_window")
 
 
-def limit(m, sign, width, name):
+def _differs(bits, sign):
+    """Whether any of some bits is not as the sign."""
+    return Mux(sign, ~bits.all(), bits.any())
+
+
+def _limit(sign, width):
     """The signed value of `width` bits that is furthest from zero on a sign's side."""
-    inverse = named(m, f"{name}_inverse", ~sign)
-    return Cat(inverse.replicate(width - 1), sign)
+    return Mux(sign, Const(1 << (width - 1), width), Const((1 << (width - 1)) - 1, width))
 
 
 def fallen(value, count, step):
@@ -72,20 +70,18 @@ def fallen(value, count, step):
     return Array(value[:step * k].any() for k in range(1 << len(count)))[count]
 
 
-def round_half(m, total, rest, fraction, bits, name):
+def round_half(total, rest, fraction, bits):
     """A signed sum that holds a half already, cut to `bits` bits: ties to even, saturated.
 
     Parameters
     ----------
-    m : the module that the logic is added to
     total : the sum, a half of the result's last bit included
     rest : whether any bit below the sum's is 1
     fraction : bits of the sum below the result's
     bits : width of the result
-    name : prefix of signals
     """
     below, value = total[:fraction], total[fraction:]
     tie = ~(rest | below.any())
     sign = value[-1]
-    over = (value[bits - 1:-1] ^ sign.replicate(len(value) - bits)).any()
-    return Mux(over, limit(m, sign, bits, name), Cat(value[0] & ~tie, value[1:bits]))
+    over = _differs(value[bits - 1:-1], sign)
+    return Mux(over, _limit(sign, bits), Cat(value[0] & ~tie, value[1:bits]))

@@ -15,7 +15,7 @@ STALL_SEEDS = (1, 2)
 
 
 def check_unit(
-    component_class: Any,
+    unit: Any,
     spec: Any,
     jobs: Sequence[Job],
     simulator: Simulator | str | None = None,
@@ -25,9 +25,10 @@ def check_unit(
 
     Parameters
     ----------
-    component_class : the unit's component, built from its spec
+    unit : the unit's component class, which is built from the spec; or a VerilogModule of the unit,
+        as a netlist is
     spec : the unit's spec
-    jobs : jobs, all of one unit
+    jobs : jobs, all of the unit
     simulator : "verilator", "icarus", or None for the default
     stall_seeds : seeds of the stalled runs
 
@@ -37,43 +38,15 @@ def check_unit(
 
     Raises
     ------
-    AssertionError
-        Says which job differs, with what seed, and how.
-    """
-    from hwgen.emit import unit_module  # Amaranth is needed here alone
-
-    if not jobs:
-        raise ValueError("jobs must hold at least one job")
-    module = unit_module(component_class(spec), jobs[0].unit)
-    return check_module(module, spec, jobs, simulator, stall_seeds)
-
-
-def check_module(
-    module: VerilogModule,
-    spec: Any,
-    jobs: Sequence[Job],
-    simulator: Simulator | str | None = None,
-    stall_seeds: Sequence[int] = STALL_SEEDS,
-) -> list[JobResult]:
-    """Assert of a unit's Verilog, RTL or netlist, what `check_unit` asserts of its component.
-
-    Parameters
-    ----------
-    module : the Verilog with its ports
-    spec, jobs, simulator, stall_seeds : as for `check_unit`
-
-    Returns
-    -------
-    The results, first those without stalls.
-
-    Raises
-    ------
+    ValueError
+        If there is no job.
     AssertionError
         Says which job differs, with what seed, and how.
     """
     if not jobs:
         raise ValueError("jobs must hold at least one job")
-    unit = jobs[0].unit
+    name = jobs[0].unit
+    module = unit if isinstance(unit, VerilogModule) else _module_of(unit(spec), name)
     results = run_jobs(module, spec, jobs, simulator, [None, *stall_seeds])
     problems: list[str] = []
     for result in results:
@@ -81,10 +54,16 @@ def check_module(
         stalls = "without stalls" if seed is None else f"stall seed {seed}"
         problems.extend(f"{result.name}, {stalls}: {found}" for found in result.mismatches[:3])
     for job, result in zip(jobs, results[: len(jobs)], strict=True):
-        predicted = jobs_of(unit).predicted_cycles(spec, job)
+        predicted = jobs_of(name).predicted_cycles(spec, job)
         if result.cycles != predicted:
             problems.append(f"{job.name}: {result.cycles} cycles counted, {predicted} predicted")
         if job.cycles is not None and job.cycles != predicted:
             problems.append(f"{job.name}: carries {job.cycles} cycles, cost says {predicted}")
-    assert not problems, f"{unit} with {spec}:\n" + "\n".join(problems[:20])
+    assert not problems, f"{name} with {spec}:\n" + "\n".join(problems[:20])
     return results
+
+
+def _module_of(component: Any, name: str) -> VerilogModule:
+    from hwgen.emit import unit_module  # Amaranth is needed here alone
+
+    return unit_module(component, name)

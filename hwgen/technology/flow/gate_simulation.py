@@ -17,7 +17,7 @@ from hwgen.program import Job
 from hwgen.simulation.beats import mismatches, pack, unpack
 from hwgen.simulation.module import Port, VerilogModule
 from hwgen.simulation.run import case_of
-from hwgen.simulation.unit_check import check_module
+from hwgen.simulation.unit_check import check_unit
 from hwgen.technology.flow.activity import Activity, read_activities
 from hwgen.technology.flow.library import CellLibrary, nangate45
 from hwgen.technology.flow.macros import simulation_models
@@ -73,7 +73,7 @@ def check_netlist(
     MissingToolError
         If Icarus or cocotb is missing (no other simulator knows the cells' primitives).
     """
-    check_module(module_of(netlist, library), spec, jobs, "icarus", stall_seeds)
+    check_unit(module_of(netlist, library), spec, jobs, "icarus", stall_seeds)
 
 
 def record(netlist: Netlist, spec: Any, job: Job, folder: Path) -> Recording:

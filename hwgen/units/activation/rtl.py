@@ -118,7 +118,7 @@ class Activation(wiring.Component):
         # x itself is the complement of −x, and a 1, where it counts.
         linear = Mux(s.positive, ~s.below, Mux(self.activate.any(), 0, s.below))
         heap.add(heap.named(linear[:bits].as_signed(), "linear"), table.fraction_bits)
-        heap.add_bits([s.positive], table.fraction_bits)
+        heap.add_bits(s.positive, table.fraction_bits)
         s = stage(s, drop=("tail", "below", "positive", "beyond"),
                   bits=heap.compress(heap.height).bits())
         left, right = heap.from_register(s.bits).rows()

@@ -10,7 +10,14 @@ from hwgen.program import Job
 from hwgen.units.layer_norm.cost import cycles_of_rows, load_cycles
 from hwgen.units.layer_norm.golden import golden
 from hwgen.units.layer_norm.spec import LayerNormSpec
-from hwgen.units.stages import beats
+from hwgen.units.rows import (
+    padded_words,
+    random_rows,
+    result_beats,
+    row_beats,
+    row_operands,
+    rows_of,
+)
 
 Beats = dict[str, list[dict[str, Any]]]
 
@@ -41,8 +48,7 @@ def make_job(
         "layer_norm",
         name,
         {
-            "rows": [[int(v) for v in row] for row in rows],
-            "valid_masks": [[int(v) for v in valid_mask] for valid_mask in valid_masks],
+            **row_operands(rows, valid_masks),
             "gamma": [int(v) for v in gamma],
             "beta": [int(v) for v in beta],
         },
@@ -67,12 +73,9 @@ def example_job(spec: LayerNormSpec) -> Job:
 
 def random_job(spec: LayerNormSpec, rng: np.random.Generator) -> Job:
     """Rows of various lengths and distributions, with padding, under any exponents."""
-    rows, valid_masks = [], []
-    for _ in range(int(rng.integers(1, 5))):
-        n = (1, spec.max_row, int(rng.integers(1, spec.max_row + 1)))[rng.integers(3)]
-        rows.append(_row(spec, n, rng))
-        kept = rng.choice([0.0, 0.5, 0.9, 1.0], p=[0.05, 0.15, 0.1, 0.7])
-        valid_masks.append(rng.random(n) < kept)
+    rows, valid_masks = random_rows(
+        spec.max_row, rng, lambda n: _row(spec, n, rng), {0.0: 0.05, 0.5: 0.15, 0.9: 0.1, 1.0: 0.7}
+    )
     low, high = -(2 ** (spec.bits - 1)), 2 ** (spec.bits - 1)
     longest = max(len(row) for row in rows)
     gamma, beta = (rng.integers(low, high, longest) for _ in range(2))
@@ -111,17 +114,8 @@ def signals(spec: LayerNormSpec, job: Job) -> dict[str, int]:
 
 def stimulus(spec: LayerNormSpec, job: Job) -> Beats:
     """Beats of both inputs; positions beyond a row are not valid and hold its first element."""
-    sent = []
-    for row, valid_mask in _rows(job):
-        for start in range(0, len(row), spec.parallel):
-            value = np.full(spec.parallel, row[0])
-            bits = 0
-            for place, at in enumerate(range(start, min(start + spec.parallel, len(row)))):
-                value[place] = row[at]
-                bits |= int(valid_mask[at]) << place
-            last = int(start + spec.parallel >= len(row))
-            sent.append({"value": value.tolist(), "valid_mask": bits, "last": last})
-    gamma, beta = (_words(spec, job.operands[name]) for name in ("gamma", "beta"))
+    sent = [beat for row in rows_of(job) for beat in row_beats(*row, spec.parallel)]
+    gamma, beta = (padded_words(job.operands[name], spec.parallel) for name in ("gamma", "beta"))
     weights = [
         {"gamma": one, "beta": other, "last": int(number == len(gamma) - 1)}
         for number, (one, other) in enumerate(zip(gamma, beta, strict=True))
@@ -134,7 +128,7 @@ def expected(spec: LayerNormSpec, job: Job) -> Beats:
     received = []
     gamma, beta = (np.asarray(job.operands[name]) for name in ("gamma", "beta"))
     exponents = job.exponents
-    for row, valid_mask in _rows(job):
+    for row, valid_mask in rows_of(job):
         n = len(row)
         result = golden(
             row,
@@ -147,9 +141,7 @@ def expected(spec: LayerNormSpec, job: Job) -> Beats:
             spec,
             valid_mask,
         )
-        words = _words(spec, result)
-        for number, word in enumerate(words):
-            received.append({"value": word, "last": int(number == len(words) - 1)})
+        received += result_beats(result, spec.parallel)
     return {"o": received}
 
 
@@ -157,16 +149,3 @@ def predicted_cycles(spec: LayerNormSpec, job: Job) -> int:
     """Cycles from reset: γ and β first, then all rows without a gap."""
     loading = load_cycles(spec, len(job.operands["gamma"]))
     return int(loading + cycles_of_rows(spec, job.shapes["rows"]))
-
-
-def _words(spec: LayerNormSpec, values: Any) -> list[list[int]]:
-    """Values by the beat, zeros after the last."""
-    padded = np.zeros(beats(len(values), spec.parallel) * spec.parallel, dtype=np.int64)
-    padded[: len(values)] = values
-    words: list[list[int]] = padded.reshape(-1, spec.parallel).tolist()
-    return words
-
-
-def _rows(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:
-    pairs = zip(job.operands["rows"], job.operands["valid_masks"], strict=True)
-    return [(np.asarray(r, dtype=np.int64), np.asarray(v, dtype=bool)) for r, v in pairs]

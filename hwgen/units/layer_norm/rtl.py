@@ -1,22 +1,17 @@
 """Layer-norm module."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.arithmetic import popcount
-from hwgen.lib.carry_save import (
-    add,
-    compress,
-    partial_products,
-    recode,
-    square_in_halves,
-    sum_rows,
-)
+from hwgen.lib.arithmetic import add_in_halves, add_with_carry, named, popcount
+from hwgen.lib.bit_heap import BitHeap, two_rows
 from hwgen.lib.flow import Flow, Queue, room
 from hwgen.lib.memory import SynchronousMemory
+from hwgen.lib.multiplier import add_recoded, recode
 from hwgen.lib.parabola import parabola
-from hwgen.lib.window import fallen, leading, named, round_half, shift_bits, shift_bytes
+from hwgen.lib.square import add_square, square_in_halves
+from hwgen.lib.window import fallen, leading, round_half, shift_bits, shift_bytes
 from hwgen.units.layer_norm import cost
 from hwgen.units.layer_norm.spec import LayerNormSpec
 from hwgen.units.layer_norm.table import (
@@ -31,6 +26,10 @@ from hwgen.units.stages import MEMORY, beats, tree_levels
 EXPONENT = signed(8)
 POWER = signed(13)
 """Holds every sum of exponents: ε of a double reaches 4^−537."""
+
+
+LANES_PER_COPY = 4
+"""Lanes that share a register of what goes to all lanes' multipliers."""
 
 
 class LayerNorm(wiring.Component):
@@ -144,116 +143,100 @@ class LayerNorm(wiring.Component):
 
     def _sums(self, m, flow):
         """Number and sum of a row's elements, the three parts of the sum of squares; ε·n²."""
-        spec, form = self._spec, self._format
-        bits, growth, half = spec.bits, form.growth, spec.bits // 2
-        beat, lane = self.i.payload, range(spec.parallel)
-        s = flow.stage(value=[Mux(beat.valid_mask[i], beat.value[i], 0).as_signed() for i in lane],
+        spec, form, beat = self._spec, self._format, self.i.payload
+        s = flow.stage(value=[Mux(valid, value, 0).as_signed()
+                              for valid, value in zip(beat.valid_mask, beat.value, strict=True)],
                        valid_mask=beat.valid_mask, last=beat.last)
 
         grown = tree_levels(spec.parallel)
-        products = [square_in_halves(m, s.value[i], f"halves_{i}") for i in lane]
+        squares = [square_in_halves(m, value, f"square_{i}") for i, value in enumerate(s.value)]
         s = flow.stage(
-            **{name: [parts[name] for parts in products] for name in ("low", "cross", "high")},
-            total=compress(m, sum_rows(s.value, bits + grown), bits + grown, 2, "total"),
+            parts={name: [square[name] for square in squares] for name in squares[0]},
+            total=two_rows(m, s.value, spec.bits + grown, "total"),
             count=popcount(m, list(s.valid_mask), "count"), last=s.last)
 
-        count_so_far = Signal(range(spec.max_row + 1))
-        count = (count_so_far + s.count)[:len(count_so_far)]
-        with m.If(flow.valid):
-            m.d.sync += count_so_far.eq(Mux(s.last, 0, count))
-        parts = {"low": s.low, "cross": s.cross, "high": s.high}
-        widths = {name: len(values[0]) + grown for name, values in parts.items()}
+        count = _running(m, flow, s.count, range(spec.max_row + 1), s.last, "count")
+        total = (s.total[0] + s.total[1])[:spec.bits + grown].as_signed()
+        shapes = {name: Shape(len(values[0]) + grown, values[0].shape().signed)
+                  for name, values in s.parts.items()}
         s = flow.stage(
-            **{name: compress(m, sum_rows(values, widths[name]), widths[name], 2, name)
-               for name, values in parts.items()},
-            total=(s.total[0] + s.total[1])[:bits + grown].as_signed(), count=count, last=s.last)
-        epsilon = self._epsilon(m, Flow(m, flow.valid, "epsilon"), s.count)
+            parts={name: two_rows(m, values, shapes[name].width, name)
+                   for name, values in s.parts.items()},
+            total=total, count=count, last=s.last)
+        epsilon = self._epsilon(m, Flow(m, flow.valid & s.last, "epsilon"), s.count)
 
-        names = ("low", "cross", "high")
-        added = {name: (getattr(s, name)[0] + getattr(s, name)[1])[:widths[name]]
-                 for name in names}
-        added["cross"] = added["cross"].as_signed()
-        s = flow.stage(**added, total=s.total, count=s.count, last=s.last)
-
-        sums = {}
-        for name, shape in (("low", unsigned(2 * half + growth)), ("cross", signed(bits + growth)),
-                            ("high", unsigned(2 * (bits - half) - 1 + growth)),
-                            ("total", signed(bits + growth))):
-            so_far, now = Signal(shape, name=f"{name}_so_far"), Signal(shape, name=f"{name}_now")
-            m.d.comb += now.eq(so_far + getattr(s, name))
-            with m.If(flow.valid):
-                m.d.sync += so_far.eq(Mux(s.last, 0, now))
-            sums[name] = now
+        sums = {name: Value.cast((rows[0] + rows[1])[:shapes[name].width])
+                for name, rows in s.parts.items()}
+        sums["cross"] = sums["cross"].as_signed()
+        s = flow.stage(sums={**sums, "total": s.total}, count=s.count, last=s.last)
+        sums = {name: _running(m, flow, value, Shape(len(value) - grown + form.growth,
+                                                     value.shape().signed), s.last, name)
+                for name, value in s.sums.items()}
         s = flow.stage(keep=s.last, **sums, count=s.count)
         return s, epsilon
 
     def _epsilon(self, m, flow, count):
         """ε·n² as a mantissa of `mantissa` + 2 bits and a power of four."""
         form = self._format
-        growth = form.growth
+        growth, size = form.growth, form.mantissa + 2
         constant, power = epsilon_mantissa(self._spec.epsilon, form.mantissa)
         own = Signal(POWER)
         m.d.sync += own.eq(power - self.i_exponent)
 
         place = leading(m, count[:growth + 1], "length")
-        up = named(m, "length_up", (growth - place)[:growth.bit_length()])
-        filled = Cat(named(m, "length_filled", (count << up)[:growth + 1]), Const(0, 1))
-        s = flow.stage(filled=filled, digits=recode(m, filled, "filled"), power=own + place)
+        up = named(m, (growth - place)[:growth.bit_length()], "length_up")
+        s = flow.stage(filled=(count << up)[:growth + 1], power=own + place)
         width = 2 * growth + 2
-        rows = partial_products(m, s.filled, s.digits, width, "count_squared")
-        rows = compress(m, rows, width, 2, "count_squared")
-        s = flow.stage(rows=rows, power=s.power)
+        heap = BitHeap(m, width, "count_squared")
+        add_square(heap, s.filled)
+        s = flow.stage(rows=heap.rows(), power=s.power)
         s = flow.stage(square=(s.rows[0] + s.rows[1])[:width], power=s.power)
-        s = flow.stage(digits=recode(m, Cat(s.square, Const(0, 1)), "count_squared"),
-                       power=s.power)
-        width += form.mantissa + 2
-        rows = partial_products(
-            m, Const(constant, form.mantissa + 3), s.digits, width, "epsilon_product")
-        rows = compress(m, rows, width, 2, "epsilon_product")
-        s = flow.stage(rows=rows, power=s.power)
-        products, s = add(flow, s.rows[:1], s.rows[1:], power=s.power)
-        over = named(m, "epsilon_over", products[0][form.mantissa + 2 + 2 * growth:].any())
-        mantissa = products[0][2 * growth:]
-        s = flow.stage(mantissa=Mux(over, mantissa[2:], mantissa)[:form.mantissa + 2],
+        s = flow.stage(digits=recode(m, s.square, "count_squared"), power=s.power)
+        heap = BitHeap(m, width + size, "epsilon_product")
+        add_recoded(heap, Const(constant, size), s.digits)
+        s = flow.stage(rows=heap.rows(), power=s.power)
+        (product,), s = add_in_halves(flow, [s.rows], power=s.power)
+        over = named(m, product[size + 2 * growth:].any(), "epsilon_over")
+        mantissa = product[2 * growth:]
+        s = flow.stage(mantissa=Mux(over, mantissa[2:], mantissa)[:size],
                        power=(s.power + over)[:len(own)].as_signed())
         return s.mantissa, s.power
 
     def _variance(self, m, flow, s):
         """n·Σx² − (Σx)²."""
         form, half = self._format, self._spec.bits // 2
-        width = 2 * form.bits - 1 + form.growth
-        cross = Cat(s.cross, s.cross[-1].replicate(width))
-        rows = compress(m, [(0, s.low), (half + 1, cross), (2 * half, s.high)], width, 2, "squares")
+        square = Flow(m, flow.valid, "square_of_sum")
+        squares = BitHeap(m, 2 * form.bits - 1 + form.growth, "squares")
+        squares.add(s.low)
+        squares.add(s.cross, half + 1)
+        squares.add(s.high, 2 * half)
+        (total,), _ = add_in_halves(flow, [squares.rows()])
 
-        square = Flow(m, flow.valid, "square")
-        digits = square.stage(digits=recode(m, s.total, "total"), total=s.total, count=s.count)
-        products = partial_products(
-            m, digits.total, digits.digits, form.variance, "square_of_sum")
-        square = square.stage(rows=compress(m, products, form.variance, 2, "square_of_sum"),
-                              digits=recode(m, Cat(digits.count, Const(0, 1)), "count"))
-        sums, _ = add(flow, rows[:1], rows[1:])
+        s = square.stage(total=s.total, count=s.count)
+        heap = BitHeap(m, form.variance, "square_of_sum")
+        add_square(heap, s.total)
+        s = square.stage(rows=heap.rows(), digits=recode(m, s.count, "count"))
 
-        # −v is ¬v + 1.
-        rows = partial_products(
-            m, Cat(sums[0], Const(0, 1)), square.digits, form.variance, "variance", 2)
-        rows += [(0, ~row) for row in square.rows]
-        s = flow.stage(rows=compress(m, rows, form.variance, 2, "variance"))
-        sums, _ = add(flow, s.rows[:1], s.rows[1:])
-        return sums[0]
+        heap = BitHeap(m, form.variance, "variance")
+        add_recoded(heap, total, s.digits)
+        for row in s.rows:
+            heap.subtract(row)
+        s = flow.stage(rows=heap.rows())
+        (variance,), _ = add_in_halves(flow, [s.rows])
+        return variance
 
     def _add_epsilon(self, m, flow, variance, added, added_power):
         """Both as one mantissa of `mantissa` + 3 bits and a power of four."""
         form = self._format
         size = form.mantissa + 2
-        pairs = [variance[k:k + 2].any() for k in range(0, form.variance, 2)]
-        place = leading(m, named(m, "pairs", Cat(*pairs)), "variance")
-        s = flow.stage(variance=variance, place=place)
+        pairs = named(m, Cat(variance[k:k + 2].any() for k in range(0, form.variance, 2)), "pairs")
+        s = flow.stage(variance=variance, place=leading(m, pairs, "variance"))
 
-        frame = 2 << len(place)
-        moved = named(m, "variance_moved", (s.variance << Cat(Const(0, 1), ~s.place))[:frame])
+        frame = 2 << len(s.place)
+        moved = named(m, (s.variance << Cat(Const(0, 1), ~s.place))[:frame], "variance_moved")
         moved = Cat(Const(0, max(size - frame, 0)), moved)[-size:]
-        further = named(m, "further", (added_power - s.place).as_signed())
-        nearer = named(m, "nearer", -further)
+        further = named(m, (added_power - s.place).as_signed(), "further")
+        nearer = named(m, -further, "nearer")
         enough = -(-size // 2)
         drops = [Mux(distance > enough, enough, Mux(distance < 0, 0, distance))
                  for distance in (further, nearer)]
@@ -277,7 +260,7 @@ class LayerNorm(wiring.Component):
             argument=Cat(place[:form.fraction], second & ~over), power=base + power, over=over)
 
         longest = form.window - 1 + form.product
-        wanted = named(m, "shift_wanted", s.power + s.over)
+        wanted = named(m, s.power + s.over, "shift_wanted")
         amount = Mux(wanted < 0, 0, Mux(wanted > longest, longest, wanted))
         m.d.comb += [shifts.write.eq(flow.valid), shifts.w_data.eq(amount)]
 
@@ -287,7 +270,7 @@ class LayerNorm(wiring.Component):
         m.d.comb += [roots.write.eq(flow.valid), roots.w_data.eq(root)]
 
     def _scale(self, m, flow, beat, sums, shifts):
-        """(n·x − Σx)·γ, shifted by whole bytes, and the read ports' sides of γ and β."""
+        """(n·x − Σx)·γ, shifted by whole bytes, and the memories of γ and β."""
         spec, form, lane = self._spec, self._format, range(self._spec.parallel)
         row = beats(spec.max_row, spec.parallel)
         shape = data.ArrayLayout(signed(spec.bits), spec.parallel)
@@ -297,94 +280,80 @@ class LayerNorm(wiring.Component):
         index = Signal(range(row))
         with m.If(flow.valid):
             m.d.sync += index.eq(Mux(beat.last, 0, index + 1))
+        length = _for_lanes(flow, beat.valid_mask, recode(m, sums.count, "length"), "length")
         s = flow.stage(
-            value=[beat.value[i] for i in lane],
-            digits=recode(m, Cat(sums.count, Const(0, 1)), "length"),
-            total=sums.total, amount=shifts.r_data,
-            valid_mask=beat.valid_mask, last=beat.last, index=index)
-
-        def carried(s, *further):
-            names = ("amount", "valid_mask", "last", *further)
-            return {name: getattr(s, name) for name in names}
+            value=list(beat.value), total=sums.total,
+            carried={"amount": shifts.r_data, "valid_mask": beat.valid_mask, "last": beat.last},
+            index=index)
 
         m.d.comb += [gamma.read_enable.eq(flow.valid), gamma.read_address.eq(s.index)]
         width = spec.bits + form.growth + 1
-        minus = (0, ~Cat(s.total, s.total[-1]))
-        rows = [compress(
-            m, [*partial_products(m, s.value[i], s.digits, width, f"centred_{i}", 1), minus],
-            width, 2, f"centred_{i}") for i in lane]
-        s = flow.stage(left=[pair[0] for pair in rows], right=[pair[1] for pair in rows],
-                       **carried(s, "index"))
+        heaps = [BitHeap(m, width, f"centred_{i}") for i in lane]
+        for heap, value, digits in zip(heaps, s.value, length, strict=True):
+            add_recoded(heap, value, digits)
+            heap.subtract(s.total)
+        s = flow.stage(rows=[heap.rows() for heap in heaps], carried=s.carried, index=s.index)
         s = flow.stage(
-            centred=[(s.left[i] + s.right[i])[:width] for i in lane],
-            digits=[recode(m, gamma.read_data[i], f"gamma_{i}") for i in lane],
-            **carried(s, "index"))
-        width = form.product
-        rows = [compress(
-            m, partial_products(m, s.centred[i], s.digits[i], width, f"scaled_{i}"),
-            width, 2, f"scaled_{i}") for i in lane]
-        s = flow.stage(left=[pair[0] for pair in rows], right=[pair[1] for pair in rows],
-                       **carried(s, "index"))
-        products, s = add(flow, s.left, s.right, **carried(s, "index"))
+            centred=[(left + right)[:width].as_signed() for left, right in s.rows],
+            gamma=[recode(m, value, "gamma") for value in gamma.read_data],
+            carried=s.carried, index=s.index)
+        heaps = [BitHeap(m, form.product, f"scaled_{i}") for i in lane]
+        for heap, centred, digits in zip(heaps, s.centred, s.gamma, strict=True):
+            add_recoded(heap, centred, digits)
+        s = flow.stage(rows=[heap.rows() for heap in heaps], carried=s.carried, index=s.index)
+        products, s = add_in_halves(flow, s.rows, carried=s.carried, index=s.index)
         m.d.comb += [beta.read_enable.eq(flow.valid), beta.read_address.eq(s.index)]
+        amount = s.carried.pop("amount")
         wide = [Cat(Const(0, form.window - 1), product).as_signed() for product in products]
-        moved = [shift_bytes(m, value, s.amount, form.window, f"scaled_{i}")
-                 for i, value in enumerate(wide)]
-        s = flow.stage(near=[near for near, _ in moved], far=[far for _, far in moved],
-                       amount=s.amount[:3], valid_mask=s.valid_mask, last=s.last)
-        return s, gamma, beta
+        moved = [shift_bytes(m, value, amount, form.window, "scaled") for value in wide]
+        return flow.stage(moved=moved, amount=amount[:3], carried=s.carried), gamma, beta
 
     def _normalise(self, m, flow, s, beta, roots):
         """Scaled rows times the root, plus β, rounded and saturated."""
         form, lane = self._format, range(self._spec.parallel)
-        m.d.comb += roots.read.eq(flow.valid & s.last)
+        m.d.comb += roots.read.eq(flow.valid & s.carried["last"])
         base, most = Signal(POWER), form.offset - 1 + form.bits
         wanted = Signal(range(most + 1))
         m.d.sync += [
             base.eq(self.o_exponent - self.beta_exponent + (form.offset - 1 - TERM_FRACTION)),
             wanted.eq(Mux(base < 0, 0, Mux(base > most, most, base))),
         ]
-        wide = [Cat(Const(0, form.offset - 1), beta.read_data[i]).as_signed() for i in lane]
-        moved = [shift_bytes(m, value, wanted, form.offset, f"offset_{i}")
-                 for i, value in enumerate(wide)]
-        lost = [fallen(value, wanted[3:], 8) for value in wide]
-        s = flow.stage(
-            scaled=[shift_bits(m, s.near[i], s.far[i], s.amount, form.window,
-                               f"scaled_{i}").as_signed() for i in lane],
-            digits=recode(m, Cat(roots.r_data, Const(0, 1)), "root"),
-            near=[near for near, _ in moved], far=[far for _, far in moved], lost=lost,
-            valid_mask=s.valid_mask, last=s.last)
+        wide = [Cat(Const(0, form.offset - 1), value).as_signed() for value in beta.read_data]
+        moved = [shift_bytes(m, value, wanted, form.offset, "offset") for value in wide]
+        scaled = [shift_bits(m, near, far, s.amount, form.window, "scaled").as_signed()
+                  for near, far in s.moved]
+        root = _for_lanes(flow, s.carried["valid_mask"], recode(m, roots.r_data, "root"), "root")
+        s = flow.stage(scaled=scaled, offset=moved,
+                       lost=[fallen(value, wanted[3:], 8) for value in wide], carried=s.carried)
 
-        ones = wanted[:3]
-        offsets = [shift_bits(m, s.near[i], s.far[i], ones, form.offset, f"offset_{i}")
-                   for i in lane]
-        sticky = [s.lost[i] | fallen(s.near[i], ones, 1) for i in lane]
-        width = form.window + 1
-        offsets = [Cat(offset[0] | bit, offset[1:])
-                   for offset, bit in zip(offsets, sticky, strict=True)]
-        # A half of the result's last bit, to round.
-        half, size = 1 << (form.fraction + TERM_FRACTION - 1), form.fraction + width
-        rows = [compress(
-            m, partial_products(m, s.scaled[i], s.digits, size, f"product_{i}", half),
-            size, 2, f"product_{i}") for i in lane]
-        s = flow.stage(left=[pair[0] for pair in rows], right=[pair[1] for pair in rows],
-                       offset=offsets, valid_mask=s.valid_mask, last=s.last)
+        ones, cut, width = wanted[:3], form.fraction, form.window + 1
+        offsets = []
+        for (near, far), lost in zip(s.offset, s.lost, strict=True):
+            offset = shift_bits(m, near, far, ones, form.offset, "offset")
+            sticky = offset[0] | lost | fallen(near, ones, 1)
+            offsets.append(Cat(sticky, offset[1:]))
+        heaps = [BitHeap(m, cut + width, f"product_{i}") for i in lane]
+        for heap, value, digits in zip(heaps, s.scaled, root, strict=True):
+            add_recoded(heap, value, digits)
+            # A half of the result's last bit, to round.
+            heap.add(1 << (cut + TERM_FRACTION - 1))
+        s = flow.stage(rows=[heap.rows() for heap in heaps], offset=offsets, carried=s.carried)
 
-        cut = form.fraction
-        upper = [compress(m, [(0, s.left[i][cut:]), (0, s.right[i][cut:]),
-                              (0, Cat(s.offset[i], s.offset[i][-1].replicate(width)))],
-                          width, 2, f"upper_{i}") for i in lane]
-        s = flow.stage(low=[s.left[i][:cut] + s.right[i][:cut] for i in lane],
-                       left=[pair[0] for pair in upper], right=[pair[1] for pair in upper],
-                       valid_mask=s.valid_mask, last=s.last)
+        low = [left[:cut] + right[:cut] for left, right in s.rows]
+        upper = [two_rows(m, [left[cut:], right[cut:],
+                           Cat(offset, offset[-1].replicate(width - form.offset))], width, "upper")
+                 for (left, right), offset in zip(s.rows, s.offset, strict=True)]
+        s = flow.stage(low=low, upper=upper, carried=s.carried)
         s = flow.stage(
-            total=[(Cat(Const(1, 1), s.left[i]) + Cat(s.low[i][cut], s.right[i]))[1:width + 1]
-                   for i in lane],
-            rest=[s.low[i][:cut].any() for i in lane], valid_mask=s.valid_mask, last=s.last)
-        results = [round_half(m, s.total[i], s.rest[i], TERM_FRACTION, form.bits, f"result_{i}")
-                   for i in lane]
+            total=[add_with_carry(*upper, low[cut])
+                   for low, upper in zip(s.low, s.upper, strict=True)],
+            rest=[low[:cut].any() for low in s.low], carried=s.carried)
+        results = [round_half(total, rest, TERM_FRACTION, form.bits)
+                   for total, rest in zip(s.total, s.rest, strict=True)]
         return flow.stage(
-            value=[Mux(s.valid_mask[i], results[i], 0) for i in lane], last=s.last)
+            value=[Mux(valid, result, 0)
+                   for valid, result in zip(s.carried["valid_mask"], results, strict=True)],
+            last=s.carried["last"])
 
     def _load(self, m, take, loaded, gamma, beta):
         """γ and β into their memories, while no row is in the module."""
@@ -408,3 +377,20 @@ class LayerNorm(wiring.Component):
                 memory.write_address.eq(index),
                 memory.write_data.eq(values),
             ]
+
+
+def _running(m, flow, value, shape, last, name):
+    """Sum of the values of a row's beats so far, this one included."""
+    so_far = Signal(shape, name=f"{name}_so_far")
+    now = Signal(shape, name=f"{name}_now")
+    m.d.comb += now.eq(so_far + value)
+    with m.If(flow.valid):
+        m.d.sync += so_far.eq(Mux(last, 0, now))
+    return now
+
+
+def _for_lanes(flow, valid_mask, value, name):
+    """For each lane the register of a value that all use: no net has the loads of all of them."""
+    groups = [valid_mask[k:k + LANES_PER_COPY] for k in range(0, len(valid_mask), LANES_PER_COPY)]
+    copies = flow.copies(value, name, [group.any() for group in groups])
+    return [copies[i // LANES_PER_COPY] for i in range(len(valid_mask))]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from hwgen.program import Job
+from hwgen.units.rows import random_rows, result_beats, row_beats, row_operands, rows_of
 from hwgen.units.softmax.cost import cycles_of_rows
 from hwgen.units.softmax.golden import golden
 from hwgen.units.softmax.spec import SoftmaxSpec
-from hwgen.units.stages import beats
 
 Beats = dict[str, list[dict[str, Any]]]
 
@@ -31,10 +31,7 @@ def make_job(
     job = Job(
         "softmax",
         name,
-        {
-            "rows": [[int(v) for v in row] for row in rows],
-            "valid_masks": [[int(v) for v in valid_mask] for valid_mask in valid_masks],
-        },
+        row_operands(rows, valid_masks),
         {"i": i_exponent},
         {"rows": [len(row) for row in rows]},
     )
@@ -43,12 +40,9 @@ def make_job(
 
 def random_job(spec: SoftmaxSpec, rng: np.random.Generator) -> Job:
     """Rows of various lengths and distributions, with padding, under any exponent."""
-    rows, valid_masks = [], []
-    for _ in range(int(rng.integers(1, 5))):
-        n = (1, spec.max_row, int(rng.integers(1, spec.max_row + 1)))[rng.integers(3)]
-        rows.append(_row(spec, n, rng))
-        kept = rng.choice([0.0, 0.5, 0.9, 1.0], p=[0.05, 0.15, 0.2, 0.6])
-        valid_masks.append(rng.random(n) < kept)
+    rows, valid_masks = random_rows(
+        spec.max_row, rng, lambda n: _row(spec, n, rng), {0.0: 0.05, 0.5: 0.15, 0.9: 0.2, 1.0: 0.6}
+    )
     # Mostly exponents that give some, but not all elements a share.
     usual = int(rng.integers(-spec.bits - 2, 3))
     i_exponent = usual if rng.random() < 0.8 else int(rng.integers(-128, 128))
@@ -79,39 +73,25 @@ def signals(spec: SoftmaxSpec, job: Job) -> dict[str, int]:
 
 def stimulus(spec: SoftmaxSpec, job: Job) -> Beats:
     """Beats of the input; positions beyond a row are not valid and hold its first score."""
-    sent = []
-    for row, valid_mask in _rows(job):
-        for start in range(0, len(row), spec.parallel):
-            value = np.full(spec.parallel, row[0])
-            bits = 0
-            for place, at in enumerate(range(start, min(start + spec.parallel, len(row)))):
-                value[place] = row[at]
-                bits |= int(valid_mask[at]) << place
-            last = int(start + spec.parallel >= len(row))
-            sent.append({"value": value.tolist(), "valid_mask": bits, "last": last})
-    return {"i": sent}
+    return {"i": [beat for row in rows_of(job) for beat in row_beats(*row, spec.parallel)]}
 
 
 def expected(spec: SoftmaxSpec, job: Job) -> Beats:
     """Beats of the output: golden, and zeros beyond a row."""
-    received = []
-    for row, valid_mask in _rows(job):
-        padded = np.zeros(beats(len(row), spec.parallel) * spec.parallel, dtype=np.int64)
-        padded[: len(row)] = golden(row, job.exponents["i"], spec, valid_mask)
-        words = padded.reshape(-1, spec.parallel).tolist()
-        for number, word in enumerate(words):
-            received.append({"value": word, "last": int(number == len(words) - 1)})
-    return {"o": received}
+    return {
+        "o": [
+            beat
+            for row, valid_mask in rows_of(job)
+            for beat in result_beats(
+                golden(row, job.exponents["i"], spec, valid_mask), spec.parallel
+            )
+        ]
+    }
 
 
 def predicted_cycles(spec: SoftmaxSpec, job: Job) -> int:
     """Cycles of all rows from reset, without a gap."""
     return cycles_of_rows(spec, job.shapes["rows"])
-
-
-def _rows(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:
-    pairs = zip(job.operands["rows"], job.operands["valid_masks"], strict=True)
-    return [(np.asarray(r, dtype=np.int64), np.asarray(v, dtype=bool)) for r, v in pairs]
 
 
 def example_job(spec: SoftmaxSpec) -> Job:

@@ -25,9 +25,8 @@ def heap_of(rows, width=8):
 def test_sum_of_words(rows, longest, monkeypatch):
     monkeypatch.setattr(bit_heap, "LONGEST_VECTOR", longest)
     m, heap, words = heap_of(rows)
-    left, right = heap.rows()
     total = Signal(8)
-    m.d.comb += total.eq(left + right)
+    m.d.comb += total.eq(heap.total())
     rng = np.random.default_rng(rows)
 
     async def testbench(ctx):
@@ -73,7 +72,9 @@ def test_constants_signs_and_shifts():
     heap.add(c, 1)
     heap.add(-77)
     heap.add(5, 4)
-    heap.add_bits([b[0], b[1]], 11)  # the second is beyond the sum
+    heap.subtract(a, 2)
+    heap.subtract(b, 5)
+    heap.add_bits(b[:2], 11)  # the second is beyond the sum
     left, right = heap.from_register(heap.named(heap.compress(1).bits(), "register")).rows()
     total = Signal(12)
     m.d.comb += total.eq(left + right)
@@ -82,6 +83,7 @@ def test_constants_signs_and_shifts():
         for number in range(1 << 10):
             ctx.set(Cat(a, b, c), number)
             wanted = ((ctx.get(a) << 3) + ctx.get(b) + (ctx.get(c) << 1) - 77 + 80
+                      - (ctx.get(a) << 2) - (ctx.get(b) << 5)
                       + ((ctx.get(b) & 1) << 11))
             assert ctx.get(total) == wanted % 4096
 

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Signal, signed, unsigned
 from amaranth.sim import Simulator
 
 from hwgen.lib.bit_heap import BitHeap
-from hwgen.lib.multiplier import add_product
+from hwgen.lib.multiplier import add_product, add_recoded, negated, recode
 
 
 def values(shape):
@@ -72,3 +72,33 @@ def test_products_are_shifted_and_wrap():
     shapes = [signed(8), signed(8)] * 3
     for width in (3, 11, 18):
         check(shapes, width, drawn(shapes, np.random.default_rng(width), 100), shift=2, cut=1)
+
+
+@pytest.mark.parametrize("shapes", [(signed(6), signed(5)), (unsigned(5), unsigned(4)),
+                                    (signed(3), unsigned(5)), (signed(1), signed(1))], ids=str)
+def test_registered_digits_add_and_negated_ones_subtract(shapes):
+    width = sum(shape.width for shape in shapes) + 3
+    m = Module()
+    left, right = (Signal(shape, name=name) for shape, name in zip(shapes, "ab", strict=True))
+    digits = recode(m, right, "right")
+    register = Signal.like(digits)
+    m.d.sync += register.eq(digits)
+    added, subtracted = BitHeap(m, width, "added"), BitHeap(m, width, "subtracted")
+    add_recoded(added, left, register, 2)
+    add_recoded(subtracted, left, negated(m, digits, "right"))
+    sums = [Signal(width, name=heap.name) for heap in (added, subtracted)]
+    m.d.comb += [total.eq(heap.total()) for total, heap in zip(sums, (added, subtracted),
+                                                               strict=True)]
+
+    async def testbench(ctx):
+        for a, b in product(*map(values, shapes)):
+            ctx.set(left, a)
+            ctx.set(right, b)
+            await ctx.tick()
+            assert ctx.get(sums[0]) == 4 * a * b % (1 << width)
+            assert ctx.get(sums[1]) == -a * b % (1 << width)
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
