@@ -1,0 +1,155 @@
+"""What benchmarks/units.py makes of areas and paths, without synthesis."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from hwgen.units.registry import RTL_UNITS
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import units  # noqa: E402
+from units import Figures  # noqa: E402
+
+
+def row(area: float, delay: float, **further: float | str) -> dict[str, str]:
+    return {"area_um2": str(area), "critical_path_ns": str(delay),
+            **{name: str(value) for name, value in further.items()}}
+
+
+def test_throughput_is_that_of_the_clock_or_of_a_slower_path() -> None:
+    # 16 operations in 1.429 ns on 0.02 mm².
+    assert Figures(20_000, 1.0).throughput(16) == pytest.approx(16 / 1.429e-9 / 0.02)
+    assert Figures(20_000, 1.429).throughput(16) == Figures(20_000, 0.1).throughput(16)
+    assert Figures(20_000, 2.0).throughput(16) == pytest.approx(16 / 2e-9 / 0.02)
+
+
+def test_parts_add_up_and_the_slowest_counts() -> None:
+    assert units.together([row(10, 1.2), row(5.5, 1.3), row(2, 0.4)]) == Figures(17.5, 1.3)
+    assert units.together([]) is None
+
+
+def test_nothing_is_added_to_what_is_not_known() -> None:
+    assert units.added(1.5, 2.0) == 3.5
+    assert units.added(1.5, None) is None
+
+
+@pytest.mark.parametrize(("relation", "met"), [("≤", (True, True, False)),
+                                               ("<", (True, False, False)),
+                                               (">", (False, False, True))])
+def test_target(relation: str, met: tuple[bool, bool, bool]) -> None:
+    for value, expected in zip((1.0, 1.15, 1.2), met, strict=True):
+        assert units.target("ratio", value, relation, 1.15)["met"] is expected
+    assert units.target("ratio", None, relation, 1.15)["met"] is None
+
+
+def unit(area: float | None, delay: float | None = 1.0, bound: float | None = None
+         ) -> dict[str, float | None]:
+    return {"area_um2": area, "critical_path_ns": delay,
+            "area_over_bound": area / bound if area and bound else None}
+
+
+def test_lane_targets() -> None:
+    found = units.lane_targets({
+        "mac_lane": unit(46_000, 1.35, 40_000), "stochastic_rounding": unit(2_000, 0.7),
+        "dynatran": unit(5_000), "post_sparsity": unit(6_270)})
+    assert [(each["value"], each["limit"], each["met"]) for each in found] == [
+        (1.15, 1.15, True),
+        (48_000, 76_800, True),
+        # 1 / (1.429 ns · 48,000 µm²) over 1 / (2.33 ns · 47,102 µm²)
+        (pytest.approx(2.33 * 47_102 / (1.429 * 48_000)), 1, True),
+        (1.35, 1.429, True),
+        (0.245, 0.25, True),
+    ]
+
+
+def test_lane_targets_that_are_missed() -> None:
+    found = list(units.lane_targets({
+        "mac_lane": unit(75_000, 1.43, 60_000), "stochastic_rounding": unit(2_000, 2.4),
+        "dynatran": unit(10_000), "post_sparsity": unit(8_750)}))
+    assert [each["met"] for each in found] == [False] * 5
+    assert found[2]["value"] == pytest.approx(2.33 * 47_102 / (2.4 * 77_000))
+    assert found[4]["value"] == 0.25
+
+
+def test_the_largest_lane_that_is_allowed_is_level_with_the_published_one() -> None:
+    ratio = Figures(units.LANE_LIMIT_UM2, 1.0).throughput(1) / (
+        Figures(units.PUBLISHED_LANE_UM2, units.PUBLISHED_LANE_NS).throughput(1))
+    assert ratio == pytest.approx(1, abs=5e-4)
+
+
+def test_targets_of_units_without_figures_are_not_known() -> None:
+    nothing = unit(None, None)
+    found = units.lane_targets(dict.fromkeys(
+        ("mac_lane", "stochastic_rounding", "dynatran", "post_sparsity"), nothing))
+    assert [each["met"] for each in found] == [None] * 5
+
+
+def test_dividers_are_counted_without_their_register() -> None:
+    measured = {units.divider(kind, clock): row(9e9, delay, logic_um2=area)
+                for kind, clock, area, delay in (
+                    ("ripple", 100_000, 5_000, 60), ("ripple", 1_429, 6_250, 58),
+                    ("operator", 100_000, 6_500, 16), ("operator", 1_429, 10_000, 11))}
+    found = list(units.divider_targets({"area_um2": 100_000}, measured))
+    assert [(each["limit"], each["met"]) for each in found] == [
+        (80_000, False), (100_000, False), (104_000, True), (160_000, True)]
+    assert "36/20-bit" in found[0]["what"]
+    assert "no clock: 60.0 ns" in found[0]["what"]
+    assert "aimed at 1,429 ps, missed: 11.0 ns" in found[3]["what"]
+
+
+def test_steps_from_the_bound_to_the_lane() -> None:
+    measured = {name: row(area, 1) for name, area in zip(
+        units.LANE_STEPS.values(), (40_000, 40_300, 43_000), strict=True)}
+    found = units.lane_steps({"area_um2": 45_000}, measured)
+    assert [each["added_um2"] for each in found] == [40_000, 300, 2_700, 2_000]
+    assert found[-1]["area_um2"] == 45_000
+    assert len(units.lane_steps({"area_um2": None}, measured)) == 3
+
+
+@pytest.mark.parametrize("name", RTL_UNITS)
+def test_a_beat_a_cycle(name: str) -> None:
+    spec = units.points(name)[0]
+    interval = units.initiation_interval(name, spec)
+    if name == "pre_sparsity":
+        # 16 pairs of a window on average: about as often more as fewer than one beat takes.
+        assert 1.3 < interval < 1.7
+    else:
+        assert interval == 1
+
+
+@pytest.mark.parametrize(("name", "operations"), [
+    ("mac_lane", 16), ("pre_sparsity", 64), ("softmax", 16), ("dynatran", 16), ("fifo", 1),
+    ("post_sparsity", 1)])
+def test_operations_of_a_beat(name: str, operations: int) -> None:
+    assert units.operations_per_beat(units.points(name)[0]) == operations
+
+
+def test_a_row_is_found_by_all_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "unit_folder", lambda name: tmp_path / name)
+    spec = units.points("fifo")[0]
+    assert units.unit_row("fifo", spec) is None
+    (tmp_path / "fifo").mkdir()
+    (tmp_path / "fifo" / "ppa.csv").write_text(
+        f"bits,depth,area_um2\n{spec.bits},4,1\n8,{spec.depth},2\n{spec.bits},{spec.depth},3\n")
+    assert units.unit_row("fifo", spec) == {
+        "bits": str(spec.bits), "depth": str(spec.depth), "area_um2": "3"}
+    (tmp_path / "fifo" / "ppa.csv").write_text("bits,depth,area_um2\n8,4,1\n")
+    assert units.unit_row("fifo", spec) is None
+
+
+def test_committed_points_are_complete_and_print(capsys: pytest.CaptureFixture[str]) -> None:
+    measured = units.read(units.POINTS)
+    assert list(measured) == [name for name, *_ in units.components()]
+    for name, _, clock_ps, _ in units.components():
+        assert measured[name]["clock_target_ps"] == str(clock_ps)
+        # Bounds are at the clock of the units; no divider is.
+        assert (float(measured[name]["critical_path_ns"]) <= 1.429) != name.startswith("divider")
+    found = units.report(measured)
+    assert [each["unit"] for each in found["units"]] == list(RTL_UNITS)
+    assert found["published_lane"]["results_per_s_mm2"] == pytest.approx(9.112e9, rel=1e-4)
+    units.show(found)
+    text = capsys.readouterr().out
+    assert "| mac_lane |" in text
+    assert json.loads(json.dumps(found)) == found
