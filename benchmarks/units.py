@@ -176,6 +176,13 @@ def write(path: Path, rows: Mapping[str, Row]) -> None:
         writer.writerows(rows.values())
 
 
+def needed() -> list[str]:
+    """Names of all components that the tables are made of."""
+    dividers = [divider(kind, clock) for kind in DIVIDER_KINDS for clock in (LOOSE_PS, CLOCK_PS)]
+    return [*dict.fromkeys([*LANE_STEPS.values(), *(part for parts in PARTS.values()
+                                                    for part in parts), *dividers])]
+
+
 def unit_row(unit: str, spec: Any) -> Row | None:
     """Row of a spec in the unit's ppa.csv, or None."""
     path = unit_folder(unit) / "ppa.csv"
@@ -193,10 +200,8 @@ def figures(row: Mapping[str, str]) -> Figures:
     return Figures(float(row["area_um2"]), float(row["critical_path_ns"]))
 
 
-def together(rows: list[Row]) -> Figures | None:
-    """Areas of parts added, and the longest path; None for no part."""
-    if not rows:
-        return None
+def together(rows: list[Row]) -> Figures:
+    """Areas of parts added, and the longest path."""
     parts = [figures(row) for row in rows]
     return Figures(sum(part.area_um2 for part in parts),
                    max(part.critical_path_ns for part in parts))
@@ -242,10 +247,10 @@ def of_unit(unit: str, measured: Mapping[str, Row]) -> dict[str, Any]:
         "energy_pj": float(row["energy_density_0_5_pj"]) if row else None,
         "initiation_interval": interval,
         "operations_per_s_mm2": own.throughput(per_cycle) if own else None,
-        "bound_area_um2": bound.area_um2 if bound else None,
-        "bound_critical_path_ns": bound.critical_path_ns if bound else None,
-        "bound_operations_per_s_mm2": bound.throughput(per_cycle) if bound else None,
-        "area_over_bound": own.area_um2 / bound.area_um2 if own and bound else None,
+        "bound_area_um2": bound.area_um2,
+        "bound_critical_path_ns": bound.critical_path_ns,
+        "bound_operations_per_s_mm2": bound.throughput(per_cycle),
+        "area_over_bound": own.area_um2 / bound.area_um2 if own else None,
     }
 
 
@@ -342,9 +347,8 @@ def show(found: Mapping[str, Any]) -> None:
           shown(each["memory_um2"], ",.0f"), shown(each["critical_path_ns"], ".2f"),
           shown(each["energy_pj"], ".2f"), each["operation"] or "–",
           f"{each['initiation_interval']:.3g}", shown(each["operations_per_s_mm2"], ".3g"),
-          shown(each["bound_area_um2"], ",.0f", "no bound yet"),
-          shown(each["bound_critical_path_ns"], ".2f"),
-          shown(each["bound_operations_per_s_mm2"], ".3g"), shown(each["area_over_bound"], ".2f"))
+          f"{each['bound_area_um2']:,.0f}", f"{each['bound_critical_path_ns']:.2f}",
+          f"{each['bound_operations_per_s_mm2']:.3g}", shown(each["area_over_bound"], ".2f"))
          for each in found["units"]])
     lane = found["published_lane"]
     print(f"The published RTL's lane of 16 multipliers, synthesised the same way: "
@@ -369,7 +373,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.synthesise:
         synthesise(POINTS)
-    found = report(read(POINTS))
+    measured = read(POINTS)
+    if missing := [name for name in needed() if name not in measured]:
+        parser.error(f"{POINTS.name} lacks {', '.join(missing)}; measure them with --synthesise")
+    found = report(measured)
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:

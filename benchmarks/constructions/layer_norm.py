@@ -1,6 +1,6 @@
 """What layer norm's arithmetic alone takes: a plain lower bound for layer_norm."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from constructions.registers import Registers, accumulate

@@ -3,9 +3,12 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from hwgen.units.pre_sparsity.cost import periods
 from hwgen.units.registry import RTL_UNITS
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -27,7 +30,6 @@ def test_throughput_is_that_of_the_clock_or_of_a_slower_path() -> None:
 
 def test_parts_add_up_and_the_slowest_counts() -> None:
     assert units.together([row(10, 1.2), row(5.5, 1.3), row(2, 0.4)]) == Figures(17.5, 1.3)
-    assert units.together([]) is None
 
 
 def test_nothing_is_added_to_what_is_not_known() -> None:
@@ -108,15 +110,19 @@ def test_steps_from_the_bound_to_the_lane() -> None:
     assert len(units.lane_steps({"area_um2": None}, measured)) == 3
 
 
-@pytest.mark.parametrize("name", RTL_UNITS)
+@pytest.mark.parametrize("name", [name for name in RTL_UNITS if name != "pre_sparsity"])
 def test_a_beat_a_cycle(name: str) -> None:
-    spec = units.points(name)[0]
-    interval = units.initiation_interval(name, spec)
-    if name == "pre_sparsity":
-        # 16 pairs of a window on average: about as often more as fewer than one beat takes.
-        assert 1.3 < interval < 1.7
-    else:
-        assert interval == 1
+    assert units.initiation_interval(name, units.points(name)[0]) == 1
+
+
+def test_mean_interval_of_pre_sparsity() -> None:
+    spec = units.points("pre_sparsity")[0]
+    counts = np.random.default_rng(0).binomial(spec.window, 0.25, (20_000, 4))
+    drawn = periods(spec, counts) / 4
+    error = drawn.std() / len(drawn) ** 0.5
+    interval = units.initiation_interval("pre_sparsity", spec)
+    assert abs(interval - drawn.mean()) < 3 * error
+    assert error < 0.003
 
 
 @pytest.mark.parametrize(("name", "operations"), [
@@ -142,6 +148,7 @@ def test_a_row_is_found_by_all_parameters(tmp_path: Path, monkeypatch: pytest.Mo
 def test_committed_points_are_complete_and_print(capsys: pytest.CaptureFixture[str]) -> None:
     measured = units.read(units.POINTS)
     assert list(measured) == [name for name, *_ in units.components()]
+    assert set(measured) == set(units.needed())
     for name, _, clock_ps, _ in units.components():
         assert measured[name]["clock_target_ps"] == str(clock_ps)
         # Bounds are at the clock of the units; no divider is.
@@ -153,3 +160,76 @@ def test_committed_points_are_complete_and_print(capsys: pytest.CaptureFixture[s
     text = capsys.readouterr().out
     assert "| mac_lane |" in text
     assert json.loads(json.dumps(found)) == found
+
+
+class Netlist:
+    """What synthesis gives `measure`: full adders make it smaller and slower."""
+
+    area_um2, logic_um2 = 123_456.7, 100.0
+
+    def __init__(self, full_adders: bool, cells: int) -> None:
+        self.full_adders, self.cells = full_adders, cells
+
+    def count(self, prefix: str) -> int:
+        return self.cells if prefix == "FA_X1" and self.full_adders else 0
+
+
+@pytest.mark.parametrize(("cells", "with_ns", "without_ns", "taken", "tries"), [
+    (5, 1.429, 1.2, "yes", [True]),          # keeps the clock
+    (5, 1.4291, 1.2, "no", [True, False]),   # would miss it
+    (5, 1.5, 1.6, "yes", [True, False]),     # both miss it
+    (0, 1.6, 1.2, "yes", [True]),            # has no full adder to do without
+])
+def test_full_adders_are_cells_where_the_clock_is_kept(
+        cells: int, with_ns: float, without_ns: float, taken: str, tries: list[bool],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwgen.technology.flow import synthesis, timing
+
+    tried = []
+
+    def synthesise(elaborated: str, folder: Path, *, clock_gating: bool, full_adders: bool,
+                   clock_ps: int) -> Netlist:
+        assert (elaborated, clock_gating, clock_ps) == ("lane", True, 1429)
+        tried.append(full_adders)
+        return Netlist(full_adders, cells)
+
+    def critical_path(netlist: Netlist, folder: Path, clock_ps: int) -> SimpleNamespace:
+        return SimpleNamespace(delay_ns=with_ns if netlist.full_adders else without_ns)
+
+    monkeypatch.setattr(synthesis, "synthesise", synthesise)
+    monkeypatch.setattr(timing, "critical_path", critical_path)
+    measured = units.measure("lane", 1429)
+    assert tried == tries
+    assert measured == {
+        "area_um2": "123457", "logic_um2": "100", "full_adder_cells": taken,
+        "critical_path_ns": f"{with_ns if taken == 'yes' else without_ns:.4f}"}
+
+
+def test_only_what_has_changed_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                 ) -> None:
+    from hwgen.technology.flow import ppa, synthesis
+
+    made = []
+    path = tmp_path / "units.csv"
+    versions = {"a": "1", "b": "1"}
+
+    def measure(name: str, clock_ps: int) -> dict[str, str]:
+        made.append((name, clock_ps))
+        return {"area_um2": "1", "logic_um2": "1", "critical_path_ns": "1",
+                "full_adder_cells": "yes"}
+
+    def origin(name: str, clock_ps: int) -> dict[str, str]:
+        return {"clock_target_ps": str(clock_ps), "library": "not kept", "library_sha256": "x",
+                "rtl_sha256": versions[name], "tools": "y"}
+
+    monkeypatch.setattr(synthesis, "elaborate", lambda component, name: component)
+    monkeypatch.setattr(ppa, "origin", origin)
+    monkeypatch.setattr(units, "measure", measure)
+    monkeypatch.setattr(units, "components", lambda: [
+        (name, "spec", 1429, lambda name=name: name) for name in versions])
+    units.synthesise(path)
+    assert made == [("a", 1429), ("b", 1429)]
+    versions["b"] = "2"
+    units.synthesise(path)
+    assert made[2:] == [("b", 1429)]
+    assert {name: row["rtl_sha256"] for name, row in units.read(path).items()} == versions
