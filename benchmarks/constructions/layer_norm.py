@@ -49,9 +49,10 @@ class LayerNormBound(wiring.Component):
     Ports of "scale"
     ----------------
     value, count, total : a beat, and its row's
-    gamma, shift : a cycle later and two: factors, and by how much (n·x − Σx)·γ is shifted right
-        from window − 1 bits above its place
-    root, offset : three cycles later: factor, and β with TERM_FRACTION bits below the result's last
+    gamma : a cycle later
+    shift : three cycles later, by how much (n·x − Σx)·γ is shifted right from window − 1 bits above
+        its place
+    root, offset : four cycles later: factor, and β with TERM_FRACTION bits below the result's last
     o : the result
     """
 
@@ -131,8 +132,10 @@ class LayerNormBound(wiring.Component):
         for k in lane:
             heap = BitHeap(m, form.product, f"scaled_{k}")
             add_product(heap, s.centred[k], self.gamma[k])
-            scaled.append(sum(heap.rows())[:heap.width].as_signed())
-        s = pipe.stage(scaled=scaled)
+            scaled.append(heap.compress(heap.height))
+        s = pipe.stage(rows=[heap.bits() for heap in scaled])
+        s = pipe.stage(scaled=[sum(heap.from_register(rows).rows())[:heap.width].as_signed()
+                               for heap, rows in zip(scaled, s.rows, strict=True)])
         for k in lane:
             wide = Cat(Const(0, form.window - 1), s.scaled[k]).as_signed()
             shifted, sign = named(m, f"shifted_{k}", wide >> self.shift), s.scaled[k][-1]
@@ -148,8 +151,10 @@ class LayerNormBound(wiring.Component):
             heap.add(self.offset[k], cut)
             # A half of the result's last bit, to round.
             heap.add(1 << (cut + TERM_FRACTION - 1))
-            totals.append(sum(heap.rows())[:heap.width])
-        s = pipe.stage(total=totals)
+            totals.append(heap.compress(heap.height))
+        s = pipe.stage(rows=[heap.bits() for heap in totals])
+        s = pipe.stage(total=[sum(heap.from_register(rows).rows())[:heap.width]
+                              for heap, rows in zip(totals, s.rows, strict=True)])
         s = pipe.stage(o=[round_half(m, total[cut:], total[:cut].any(), TERM_FRACTION, spec.bits,
                                      f"result_{k}") for k, total in enumerate(s.total)])
         m.d.comb += [place.eq(value) for place, value in zip(self.o, s.o, strict=True)]
