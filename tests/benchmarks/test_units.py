@@ -32,6 +32,11 @@ def test_parts_add_up_and_the_slowest_counts() -> None:
     assert units.together([row(10, 1.2), row(5.5, 1.3), row(2, 0.4)]) == Figures(17.5, 1.3)
 
 
+def test_layer_norm_scales_as_many_elements_as_come_at_once() -> None:
+    parts = units.PARTS["layer_norm"]
+    assert parts.count("layer_norm scale of an element") == 16 == len(parts) - 2
+
+
 def test_nothing_is_added_to_what_is_not_known() -> None:
     assert units.added(1.5, 2.0) == 3.5
     assert units.added(1.5, None) is None
@@ -92,13 +97,14 @@ def test_dividers_are_counted_without_their_register() -> None:
     measured = {units.divider(kind, clock): row(9e9, delay, logic_um2=area)
                 for kind, clock, area, delay in (
                     ("ripple", 100_000, 5_000, 60), ("ripple", 1_429, 6_250, 58),
-                    ("operator", 100_000, 6_500, 16), ("operator", 1_429, 10_000, 11))}
+                    ("operator", 100_000, 6_500, 16), ("operator", 1_429, 10_000, 1.4))}
     found = list(units.divider_targets({"area_um2": 100_000}, measured))
     assert [(each["limit"], each["met"]) for each in found] == [
         (80_000, False), (100_000, False), (104_000, True), (160_000, True)]
     assert "36/20-bit" in found[0]["what"]
     assert "no clock: 60.0 ns" in found[0]["what"]
-    assert "aimed at 1,429 ps, missed: 11.0 ns" in found[3]["what"]
+    assert "aimed at 1,429 ps, missed: 58.0 ns" in found[1]["what"]
+    assert "aimed at 1,429 ps: 1.4 ns" in found[3]["what"]
 
 
 def test_steps_from_the_bound_to_the_lane() -> None:
@@ -232,4 +238,11 @@ def test_only_what_has_changed_is_measured_again(tmp_path: Path, monkeypatch: py
     versions["b"] = "2"
     units.synthesise(path)
     assert made[2:] == [("b", 1429)]
-    assert {name: row["rtl_sha256"] for name, row in units.read(path).items()} == versions
+    # What is new comes to its place, what is gone goes.
+    versions["c"] = versions.pop("b")
+    versions["b"] = "2"
+    versions.pop("a")
+    units.synthesise(path)
+    assert made[3:] == [("c", 1429)]
+    assert [(name, row["rtl_sha256"]) for name, row in units.read(path).items()] == [
+        ("c", "2"), ("b", "2")]
