@@ -1,0 +1,69 @@
+"""Pipelines of bare registers, for constructions that nobody stops and nobody asks."""
+
+from types import SimpleNamespace
+
+from amaranth.hdl import Const, Mux, Signal, Value, signed
+
+from hwgen.lib.bit_heap import BitHeap
+
+
+class Registers:
+    """Stages of data registers alone: no valid bit, no enable, no reset.
+
+    It takes the place of hwgen.lib.pipeline.Pipeline and hwgen.lib.flow.Flow in what writes stages.
+    A constant needs no register and stays one.
+
+    Parameters
+    ----------
+    m : the module that the registers are added to
+    name : prefix of the signals
+    cuts : stages that are registers, the first being 0; the others are wires. None for all
+    """
+
+    def __init__(self, m, name, cuts=None):
+        self._m = m
+        self._name = name
+        self._cuts = cuts
+        self._stages = 0
+        self.latency = 0
+
+    def stage(self, **values):
+        """Register values or lists of values, and return the registers as a namespace."""
+        cut = self._cuts is None or self._stages in self._cuts
+        kept = {}
+        for name, value in values.items():
+            prefix = f"{self._name}_{self._stages}_{name}"
+            if isinstance(value, list):
+                kept[name] = [self._one(one, f"{prefix}_{k}", cut) for k, one in enumerate(value)]
+            else:
+                kept[name] = self._one(value, prefix, cut)
+        self._stages += 1
+        self.latency += cut
+        return SimpleNamespace(**kept)
+
+    def _one(self, value, name, cut):
+        value = Value.cast(value)
+        if isinstance(value, Const):
+            return value
+        signal = Signal(value.shape(), name=name, reset_less=cut)
+        domain = self._m.d.sync if cut else self._m.d.comb
+        domain += signal.eq(value)
+        return signal
+
+
+def accumulate(m, heap, first, name):
+    """Add a heap to what was added since `first`, in a register with one carry-propagate adder.
+
+    Returns
+    -------
+    The register, signed, a cycle later.
+    """
+    total = Signal(signed(heap.width), name=f"{name}_so_far", reset_less=True)
+    # The loop's bits come in last, where one level of adders is left.
+    rows = heap.rows()
+    loop = BitHeap(m, heap.width, f"{name}_loop")
+    for row in (*rows, Mux(first, 0, total.as_unsigned())):
+        loop.add_bits(loop.named(row, "row"), 0)
+    left, right = loop.rows()
+    m.d.sync += total.eq(left + right)
+    return total

@@ -1,0 +1,384 @@
+"""The lower bounds of benchmarks/units.py compute what they stand for, without streams."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from amaranth.hdl import Const, Module, Signal
+from amaranth.sim import Simulator
+
+from hwgen.units.activation.table import LARGEST_GAIN, LIMIT_LOG2
+from hwgen.units.dynatran.golden import prune
+from hwgen.units.dynatran.spec import DynatranSpec
+from hwgen.units.fifo.spec import FifoSpec
+from hwgen.units.layer_norm.golden import _align, _root
+from hwgen.units.layer_norm.golden import golden as layer_norm
+from hwgen.units.layer_norm.spec import LayerNormSpec
+from hwgen.units.layer_norm.table import TERM_FRACTION
+from hwgen.units.layer_norm.table import Format as LayerNormFormat
+from hwgen.units.mac_lane.golden import lane
+from hwgen.units.mac_lane.spec import MacLaneSpec
+from hwgen.units.post_sparsity.golden import compress
+from hwgen.units.post_sparsity.spec import PostSparsitySpec
+from hwgen.units.pre_sparsity.spec import PreSparsitySpec
+from hwgen.units.residual_add.golden import golden as residual_sum
+from hwgen.units.residual_add.spec import ResidualAddSpec
+from hwgen.units.softmax.golden import _exponential
+from hwgen.units.softmax.golden import golden as softmax
+from hwgen.units.softmax.spec import SoftmaxSpec
+from hwgen.units.softmax.table import Format
+from hwgen.units.stochastic_rounding.golden import golden as rounded
+from hwgen.units.stochastic_rounding.noise import states
+from hwgen.units.stochastic_rounding.spec import StochasticRoundingSpec
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from constructions.elementwise import (  # noqa: E402
+    DynatranBound,
+    FifoBound,
+    PostSparsityBound,
+    PreSparsityBound,
+    ResidualAddBound,
+    StochasticRoundingBound,
+)
+from constructions.lane import LaneBound  # noqa: E402
+from constructions.layer_norm import LayerNormBound  # noqa: E402
+from constructions.registers import Registers  # noqa: E402
+from constructions.softmax import Divider, SoftmaxBound  # noqa: E402
+
+
+def run(component, beats, drive, read, latency=None):
+    """What the component gives for each beat, one of which comes in every cycle."""
+    given = []
+
+    async def testbench(ctx):
+        # By now the component is elaborated, and its latency there.
+        late = (latency or component.latency) - 1
+        for beat in [*beats, *beats[-1:] * late]:
+            drive(ctx, beat)
+            await ctx.tick()
+            given.append(read(ctx))
+
+    simulator = Simulator(component)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    return given[(latency or component.latency) - 1:]
+
+
+def put(ctx, port, values):
+    for place, value in zip(port, np.asarray(values).tolist(), strict=True):
+        ctx.set(place, value)
+
+
+def got(ctx, port):
+    return [ctx.get(place) for place in port]
+
+
+def test_only_cuts_are_registers():
+    m, value = Module(), Signal(4)
+    pipe = Registers(m, "pipe", cuts=(1, 2))
+    s = pipe.stage(value=value, constant=Const(5, 4))
+    assert isinstance(s.constant, Const)
+    s = pipe.stage(values=[s.value, value + 1])
+    s = pipe.stage(value=s.values[0] + s.values[1])
+    assert pipe.latency == 2
+    numbers = [3, 1, 7]
+    given = run(m, numbers, lambda ctx, number: ctx.set(value, number),
+                lambda ctx: ctx.get(s.value), pipe.latency)
+    assert given == [2 * number + 1 for number in numbers]
+
+
+@pytest.mark.parametrize("further", [{}, {"with_initial": True, "with_sum": True}])
+def test_lane(further):
+    spec = MacLaneSpec(2, 8, 20, "gelu")
+    rng = np.random.default_rng(1)
+    component = LaneBound(spec, **further)
+    shift, i_exponent, o_exponent = 6, -4, -5
+    beats, wanted = [], []
+    for _ in range(60):
+        count = int(rng.integers(1, 4))
+        left, right = rng.integers(-128, 128, (2, count, spec.macs))
+        initial = int(rng.integers(-9000, 9000)) if further else 0
+        value, total = lane(left.ravel(), right.ravel(), initial, shift, spec, activate=1,
+                            i_exponent=i_exponent, o_exponent=o_exponent)
+        for k in range(count):
+            beats.append((left[k], right[k], k == 0, initial if k == 0 else 77))
+            wanted.append((int(value), int(total)) if k == count - 1 else None)
+
+    def drive(ctx, beat):
+        put(ctx, component.left, beat[0])
+        put(ctx, component.right, beat[1])
+        ctx.set(component.first, beat[2])
+        ctx.set(component.shift, shift)
+        ctx.set(component.fall, LIMIT_LOG2 - i_exponent)
+        ctx.set(component.rise, o_exponent - i_exponent + LARGEST_GAIN)
+        if further:
+            ctx.set(component.initial, beat[3])
+
+    def read(ctx):
+        return (ctx.get(component.value),
+                ctx.get(component.accumulator) if further else None)
+
+    for given, value in zip(run(component, beats, drive, read), wanted, strict=True):
+        if value:
+            assert given == (value if further else (value[0], None))
+
+
+def test_dynatran():
+    spec = DynatranSpec(3, 5)
+    component = DynatranBound(spec)
+    rng = np.random.default_rng(2)
+    # Every value meets every threshold, those beyond the largest magnitude among them.
+    beats = [(np.array([value, -value - 1, value]), threshold, int(rng.integers(8)))
+             for value in range(16) for threshold in range(32)]
+
+    def drive(ctx, beat):
+        put(ctx, component.value, beat[0])
+        ctx.set(component.threshold, beat[1])
+        ctx.set(component.valid_mask, beat[2])
+
+    given = run(component, beats, drive, lambda ctx: (
+        got(ctx, component.pruned), ctx.get(component.zero_mask)))
+    for (values, mask), (value, threshold, valid) in zip(given, beats, strict=True):
+        pruned, zero_mask = prune(value, threshold, np.array([valid >> k & 1 for k in range(3)]))
+        assert values == pruned.tolist()
+        assert mask == sum(int(bit) << k for k, bit in enumerate(zero_mask))
+
+
+def test_post_sparsity():
+    spec = PostSparsitySpec(6, 4, 8)
+    component = PostSparsityBound(spec)
+    values = [0, 5, 0, -32, 31, 0, -1, 0]
+    place = np.cumsum([0, *(value != 0 for value in values)]).tolist()
+
+    def drive(ctx, k):
+        ctx.set(component.value, values[k])
+        ctx.set(component.place, place[k])
+        ctx.set(component.mask_place, k)
+
+    word, mask = run(component, list(range(8)), drive, lambda ctx: (
+        got(ctx, component.word), ctx.get(component.zero_mask)))[-1]
+    packed, zero_mask = compress(np.array(values))
+    assert word == packed.tolist()
+    assert mask == sum(int(bit) << k for k, bit in enumerate(zero_mask))
+
+
+def test_fifo():
+    component = FifoBound(FifoSpec(7, 5))
+    entries = list(range(1, 40, 3))
+    given = run(component, entries, lambda ctx, entry: ctx.set(component.i, entry),
+                lambda ctx: ctx.get(component.o))
+    assert given == entries
+    assert component.latency == 5
+
+
+@pytest.mark.parametrize("cuts", [(), (0, 1)])
+@pytest.mark.parametrize("shift", [0, 3, 9, 21])
+def test_stochastic_rounding(shift, cuts):
+    spec = StochasticRoundingSpec(22, 8, 8)
+    component = StochasticRoundingBound(spec, cuts)
+    rng = np.random.default_rng(shift)
+    seed = 0x5A
+    # Near the result's range, where rounding matters, and far beyond it.
+    values = np.clip(rng.integers(-150 << shift, 150 << shift, 80), -(1 << 21), (1 << 21) - 1)
+    noise = states(np.array(seed), 80, spec.noise_bits).tolist()
+    seen = []
+
+    def drive(ctx, k):
+        seen.append(ctx.get(component.noise))
+        ctx.set(component.load, k == -2)
+        ctx.set(component.seed, seed)
+        ctx.set(component.shift, shift)
+        ctx.set(component.value, int(values[max(k, 0)]))
+
+    # The first element's noise is a leap from the seed.
+    given = run(component, list(range(-2, 80)), drive, lambda ctx: ctx.get(component.rounded))
+    assert seen[2:82] == noise
+    assert given[2:] == rounded(values[None], shift, seed, spec)[0].tolist()
+
+
+@pytest.mark.parametrize("cuts", [(), (0, 1)])
+def test_residual_add(cuts):
+    spec = ResidualAddSpec(2, 6)
+    component = ResidualAddBound(spec, cuts)
+    rng = np.random.default_rng(3)
+    beats = [(*rng.integers(-32, 32, (2, 2)), *map(int, rng.choice(14, 2)))
+             for _ in range(1500)]
+    # Ties of both signs, and what an addend that has fallen out does to them.
+    beats += [(np.array([a, -a]), np.array([b, -b]), 1, 12) for a in (1, 3, 5, 31)
+              for b in (0, 1, -1, 31)]
+
+    def drive(ctx, beat):
+        put(ctx, component.a, beat[0])
+        put(ctx, component.b, beat[1])
+        ctx.set(component.a_shift, beat[2])
+        ctx.set(component.b_shift, beat[3])
+
+    given = run(component, beats, drive, lambda ctx: got(ctx, component.o))
+    for sums, (a, b, a_shift, b_shift) in zip(given, beats, strict=True):
+        assert sums == residual_sum(a, -a_shift, b, -b_shift, 0, spec).tolist()
+
+
+@pytest.mark.parametrize("spec", [PreSparsitySpec(4, 6, 16, 8), PreSparsitySpec(32, 4, 32, 32)])
+def test_pre_sparsity(spec):
+    component = PreSparsityBound(spec)
+    rng = np.random.default_rng(4)
+    stages, beats, wanted = component.MASK_STAGES, [], []
+    for density in rng.random(20):
+        left, right = (rng.integers(1, 8, spec.window) * (rng.random(spec.window) < density)
+                       for _ in range(2))
+        both = (left != 0) & (right != 0)
+        row = int(rng.integers(spec.window // spec.macs))
+        beats.append((left, right, row))
+        part = slice(row * spec.macs, (row + 1) * spec.macs)
+        wanted.append([np.pad(value[both][part], (0, spec.macs))[:spec.macs].tolist()
+                       for value in (left, right)])
+
+    def bits(value):
+        return sum(int(one != 0) << k for k, one in enumerate(value))
+
+    def drive(ctx, k):
+        left, right, _ = beats[min(k, len(beats) - 1)]
+        ctx.set(component.left_mask, bits(left))
+        ctx.set(component.right_mask, bits(right))
+        left, right, row = beats[max(min(k, len(beats) + stages - 1) - stages, 0)]
+        put(ctx, component.left, left)
+        put(ctx, component.right, right)
+        ctx.set(component.row, row)
+
+    given = run(component, list(range(len(beats) + stages)), drive, lambda ctx: [
+        got(ctx, component.o_left), got(ctx, component.o_right)])
+    assert given[stages:] == wanted
+
+
+@pytest.mark.parametrize("i_exponent", [-7, -4, 0])
+def test_softmax(i_exponent):
+    spec = SoftmaxSpec(4, 8, 4)
+    form = Format.of(spec)
+    parts = {part: SoftmaxBound(spec, part) for part in SoftmaxBound.PARTS}
+    rows = np.random.default_rng(5).integers(-128, 128, (30, 4))
+    rows[0], rows[1] = 7, (-128, 127, -128, -128)
+    distances = rows.max(axis=1, keepdims=True) - rows
+
+    component = parts["exponential"]
+
+    def drive(ctx, distance):
+        put(ctx, component.distance, distance)
+        ctx.set(component.i_exponent, i_exponent)
+
+    terms = run(component, list(distances), drive, lambda ctx: got(ctx, component.term))
+    exact = _exponential(distances, i_exponent, form)
+    assert terms == (exact >> (form.fraction + form.growth - form.kept)).tolist()
+
+    # What a row's sum is between the parts: (1 + mantissa) · 2^power.
+    sums, one = [], form.fraction + form.growth + 1
+    for row in exact.tolist():
+        total = sum(2 * term + 1 for term in row)
+        power = total.bit_length() - 1 - one
+        place = form.inverse - one - power
+        scaled = total << place if place >= 0 else total >> -place
+        sums.append((scaled - (1 << form.inverse), power))
+    component = parts["reciprocal"]
+
+    def drive_sum(ctx, total):
+        ctx.set(component.mantissa, total[0])
+        ctx.set(component.power, total[1])
+
+    inverses = run(component, sums, drive_sum, lambda ctx: ctx.get(component.inverse))
+    component = parts["product"]
+
+    def drive_factors(ctx, factors):
+        put(ctx, component.term, factors[0])
+        ctx.set(component.inverse, factors[1])
+
+    given = run(component, list(zip(terms, inverses, strict=True)), drive_factors,
+                lambda ctx: got(ctx, component.value))
+    assert given == softmax(rows, i_exponent, spec).tolist()
+
+
+def test_layer_norm():
+    # ε so small that it changes nothing: the bound has none.
+    spec = LayerNormSpec(2, 8, 64, 5e-324)
+    form = LayerNormFormat.of(spec)
+    parts = {part: LayerNormBound(spec, part) for part in LayerNormBound.PARTS}
+    rng = np.random.default_rng(6)
+    exponents = {"i_exponent": -4, "gamma_exponent": -6, "beta_exponent": -5, "o_exponent": -4}
+    # Multiples, so that the leading digit is anywhere, odd and even.
+    rows = [(rng.integers(-top, top, count) * (127 // top)).astype(np.int64)
+            for count in (2, 4, 10, 64) for top in (1, 9, 127)]
+    rows += [np.array([-128, -128]), np.array([-128, 127] * 32)]
+    gamma, beta = rng.integers(-128, 128, (2, 64))
+
+    component = parts["sums"]
+    beats = [(row[k:k + 2], k == 0) for row in rows for k in range(0, len(row), 2)]
+
+    def drive(ctx, beat):
+        put(ctx, component.value, beat[0])
+        ctx.set(component.first, beat[1])
+
+    given = run(component, beats, drive,
+                lambda ctx: (ctx.get(component.total), ctx.get(component.squares)))
+    ends = np.cumsum([len(row) // 2 for row in rows]) - 1
+    sums = [given[end] for end in ends.tolist()]
+    assert sums == [(int(row.sum()), int((row * row).sum())) for row in rows]
+
+    component = parts["root"]
+
+    def drive_sums(ctx, number):
+        ctx.set(component.count, len(rows[number]))
+        ctx.set(component.total, sums[number][0])
+        ctx.set(component.squares, sums[number][1])
+
+    roots = run(component, list(range(len(rows))), drive_sums, lambda ctx: ctx.get(component.root))
+    powers = run(component, list(range(len(rows))), drive_sums,
+                 lambda ctx: ctx.get(component.power), component.POWER_STAGES)
+    for row, (total, squares), root, power in zip(rows, sums, roots, powers, strict=True):
+        if len(row) * squares != total**2:
+            assert (root, power) == tuple(int(value) for value in _root(
+                np.array(total), np.array(squares), np.array(len(row)), -4, spec.epsilon, form))
+
+    component = parts["scale"]
+
+    def drive_row(ctx, beat):
+        value, count, total, factors, root, power, offset = beat
+        put(ctx, component.value, value)
+        put(ctx, component.gamma, factors)
+        put(ctx, component.offset, offset)
+        ctx.set(component.count, count)
+        ctx.set(component.total, total)
+        ctx.set(component.root, root)
+        shift = power + exponents["o_exponent"] - exponents["gamma_exponent"] - TERM_FRACTION
+        ctx.set(component.shift, max(0, shift + form.window - 1))
+
+    offsets = _align(beta, np.full_like(beta, exponents["o_exponent"] - exponents["beta_exponent"]
+                                        - TERM_FRACTION), form.offset - 1, sticky=True)
+    beats, wanted = [], []
+    for row, (total, _), root, power in zip(rows, sums, roots, powers, strict=True):
+        exact = layer_norm(row, -4, gamma[:len(row)], -6, beta[:len(row)], -5, -4, spec)
+        for k in range(0, min(len(row), 4), 2):
+            wanted.append(exact[k:k + 2].tolist())
+            # Inputs that are needed up to four cycles later stay until they are.
+            beats += 5 * [(row[k:k + 2], len(row), total, gamma[k:k + 2], root, power,
+                           offsets[k:k + 2])]
+    given = run(component, beats, drive_row, lambda ctx: got(ctx, component.o))
+    assert given[::5] == wanted
+
+
+@pytest.mark.parametrize("kind", ["ripple", "operator"])
+def test_divider(kind):
+    component = Divider(9, 5, kind)
+    pairs = [(dividend, divisor) for dividend in range(0, 512, 7) for divisor in range(1, 32)]
+    pairs += [(511, divisor) for divisor in range(1, 32)]
+
+    def drive(ctx, pair):
+        ctx.set(component.dividend, pair[0])
+        ctx.set(component.divisor, pair[1])
+
+    given = run(component, pairs, drive, lambda ctx: ctx.get(component.quotient), 1)
+    assert given == [dividend // divisor for dividend, divisor in pairs]
+
+
+def test_divider_refuses_an_unknown_kind():
+    with pytest.raises(ValueError, match="kind must be 'ripple' or 'operator', not 'srt'"):
+        Divider(9, 5, "srt")
