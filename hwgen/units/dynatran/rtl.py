@@ -1,6 +1,6 @@
 """Pruning against a threshold, in parallel."""
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -43,12 +43,22 @@ class Dynatran(wiring.Component):
         spec = self.spec
         pruned = Signal(data.ArrayLayout(signed(spec.bits), spec.parallel))
         zero_mask = Signal(spec.parallel)
+        # The least magnitude that is kept is at least 1, for a zero is pruned to itself; so the
+        # zero_mask says what is kept.
+        below = Signal(spec.bits)
+        m.d.comb += below.eq(self.threshold - self.threshold.any())
         for lane in range(spec.parallel):
-            value = self.i.p.value[lane]
-            magnitude = Signal(spec.bits, name=f"magnitude_{lane}")
-            m.d.comb += magnitude.eq(Mux(value < 0, -value, value))
-            with m.If(self.i.p.valid_mask[lane] & (magnitude >= self.threshold)):
-                m.d.comb += [pruned[lane].eq(value), zero_mask[lane].eq(magnitude != 0)]
+            value = self.i.p.value[lane].as_unsigned()
+            sign = value[-1]
+            # |x| > below: x + ¬below carries out, or ¬x + 1 + ¬below for a negative x, whose 1 is
+            # the carry of a place before the first.
+            size = Cat(sign, value ^ sign.replicate(spec.bits))
+            total = Signal(spec.bits + 2, name=f"total_{lane}")
+            m.d.comb += [
+                total.eq(size + Cat(sign, ~below)),
+                zero_mask[lane].eq(self.i.p.valid_mask[lane] & total[-1]),
+                pruned[lane].eq(value & zero_mask[lane].replicate(spec.bits)),
+            ]
         pipe = Pipeline(m, self.i)
         pipe.finish(self.o, value=pruned, zero_mask=zero_mask, last=self.i.p.last)
         return m
