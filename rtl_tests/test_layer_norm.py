@@ -343,3 +343,9 @@ def test_every_parameter_changes_the_verilog():
     plain = unit_module(LayerNorm(base), "layer_norm").verilog
     for change in ({"parallel": 1}, {"bits": 7}, {"max_row": 17}, {"epsilon": 1.1e-5}):
         assert unit_module(LayerNorm(replace(base, **change)), "layer_norm").verilog != plain
+
+
+def test_four_lanes_share_a_register_of_what_all_lanes_multiply_by():
+    verilog = unit_module(LayerNorm(LayerNormSpec(8, 4, 8, 1e-5)), "layer_norm").verilog
+    for name in ("root", "length"):
+        assert len(set(re.findall(rf"reg \[\d+:0\] (normalise_\d+_{name}_\d+)\b", verilog))) == 2

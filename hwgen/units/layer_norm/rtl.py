@@ -1,6 +1,6 @@
 """Layer-norm module."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -157,16 +157,14 @@ class LayerNorm(wiring.Component):
 
         count = _running(m, flow, s.count, range(spec.max_row + 1), s.last, "count")
         total = (s.total[0] + s.total[1])[:spec.bits + grown].as_signed()
-        shapes = {name: Shape(len(values[0]) + grown, values[0].shape().signed)
-                  for name, values in s.parts.items()}
+        widths = {name: len(values[0]) + grown for name, values in s.parts.items()}
         s = flow.stage(
-            parts={name: two_rows(m, values, shapes[name].width, name)
+            parts={name: two_rows(m, values, widths[name], name)
                    for name, values in s.parts.items()},
             total=total, count=count, last=s.last)
         epsilon = self._epsilon(m, Flow(m, flow.valid & s.last, "epsilon"), s.count)
 
-        sums = {name: Value.cast((rows[0] + rows[1])[:shapes[name].width])
-                for name, rows in s.parts.items()}
+        sums = {name: (left + right)[:widths[name]] for name, (left, right) in s.parts.items()}
         sums["cross"] = sums["cross"].as_signed()
         s = flow.stage(sums={**sums, "total": s.total}, count=s.count, last=s.last)
         sums = {name: _running(m, flow, value, Shape(len(value) - grown + form.growth,
