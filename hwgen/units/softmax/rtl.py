@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hwgen.lib.arithmetic import named
 from hwgen.lib.bit_heap import BitHeap
 from hwgen.lib.flow import Flow, Queue, room
 from hwgen.lib.truncated import add_truncated
@@ -96,7 +97,7 @@ class Softmax(wiring.Component):
                               valid_mask=beat.valid_mask, last=beat.last)
         cut = form.fraction + form.growth - form.kept
         m.d.comb += [terms.write.eq(flow.valid), terms.w_data.last.eq(s.last)]
-        shifted = [_named(m, Cat(Const(0, form.growth), s.mantissa[i]) >> s.whole[i], "term")
+        shifted = [named(m, Cat(Const(0, form.growth), s.mantissa[i]) >> s.whole[i], "term")
                    for i in lane]
         m.d.comb += [terms.w_data.value[i].eq(shifted[i] >> cut) for i in lane]
         mantissa, power = self._row_sum(m, flow, shifted, s.valid_mask, s.last)
@@ -126,12 +127,12 @@ class Softmax(wiring.Component):
                         for i in range(self._spec.parallel)], beat.last
         while len(values) > 1:
             for _ in range(2 if len(values) > 2 else 1):
-                values = [_named(m, Mux(a > b, a, b), "larger")
+                values = [named(m, Mux(a > b, a, b), "larger")
                           for a, b in zip(values[::2], values[1::2], strict=True)]
             s = flow.stage(value=values, last=last)
             values, last = s.value, s.last
         so_far = Signal(signed(bits), init=-(1 << (bits - 1)))
-        best = _named(m, Mux(values[0] > so_far, values[0], so_far), "best")
+        best = named(m, Mux(values[0] > so_far, values[0], so_far), "best")
         with m.If(flow.valid):
             m.d.sync += so_far.eq(Mux(last, lowest, best))
         s = flow.stage(keep=last, best=best)
@@ -151,7 +152,7 @@ class Softmax(wiring.Component):
                                 for distance in distances], **carried)
 
         # t has WHOLE bits before and `fraction` after the point.
-        scaled = [_named(m, Cat(Const(0, fraction + WHOLE - 7), aligned)
+        scaled = [named(m, Cat(Const(0, fraction + WHOLE - 7), aligned)
                          >> Cat(Const(0, 3), coarse), "scaled") for aligned in s.aligned]
         top = fraction + WHOLE
         whole = _look_up(m, whole_table(), [value[fraction - TOP:top] for value in scaled],
@@ -252,7 +253,7 @@ class Softmax(wiring.Component):
         multiples = s.once, Cat(Const(0, 1), s.once), s.thrice
         sums = [self._rows(m, factor, multiples) for factor in s.factor]
         s = flow.stage(a=[a for a, _ in sums], b=[b for _, b in sums], last=s.last)
-        values = [_named(m, (s.a[i] + s.b[i])[COLUMNS:COLUMNS + bits], "rounded") for i in lane]
+        values = [named(m, (s.a[i] + s.b[i])[COLUMNS:COLUMNS + bits], "rounded") for i in lane]
         return flow.stage(value=[value[:-1] | value[-1].replicate(bits - 1) for value in values],
                           last=s.last)
 
@@ -271,13 +272,6 @@ class Softmax(wiring.Component):
                 row |= multiple[cut:] & select.replicate(len(multiple) - cut)
             heap.add(heap.named(row, "row"))
         return heap.rows()
-
-
-def _named(m, value, name):
-    """Signal of this value: an expression would be written out wherever it is used."""
-    signal = Signal(value.shape(), name=name)
-    m.d.comb += signal.eq(value)
-    return signal
 
 
 def _look_up(m, table, indices, name):
