@@ -109,7 +109,19 @@ class SynthesisedTechnology(Technology):
 
     @classmethod
     def named(cls, name: str) -> SynthesisedTechnology:
-        """Return one of `NODES`."""
+        """Return one of `NODES`.
+
+        Raises
+        ------
+        ValueError
+            If a unit lacks synthesised points; says which, and how to make them.
+        """
+        lacking = [unit for unit, cost in UNITS.values() if not cost.PPA.complete()]
+        if lacking:
+            raise ValueError(
+                f"{name} needs more synthesised points of {', '.join(lacking)}; "
+                f"make them with: transcode characterize {' '.join(lacking)}"
+            )
         off_chip = Technology.load("acceltran-14nm")
         assert isinstance(off_chip, PublishedTechnology)
         if name == "nangate45":

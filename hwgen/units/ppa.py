@@ -221,6 +221,13 @@ class Ppa:
         """Fit of a column of the points, made once."""
         return _fit(self, quantity)
 
+    def complete(self) -> bool:
+        """Whether there are enough points for a fit."""
+        if not has_points(self.unit):
+            return False
+        points = _points(self.unit)
+        return len(points) > len(self.terms(points.specs()[0]))
+
     def slowest_path_ns(self, spec: Any) -> float:
         """Longest critical path, without wires, among points of formats as wide or narrower.
 
@@ -246,6 +253,11 @@ DENSITIES = (1.0, 0.5, 0.25)
 
 
 @cache
+def _points(unit: str) -> Points:
+    return Points.read(unit)
+
+
+@cache
 def _fit(ppa: Ppa, quantity: str) -> Fit:
     def of_quantity(spec: Any) -> list[Any]:
         terms = ppa.terms(spec)
@@ -253,7 +265,7 @@ def _fit(ppa: Ppa, quantity: str) -> Fit:
             return list(terms)
         return [term / ppa.operations(spec) for term in terms]
 
-    return Fit.of(Points.read(ppa.unit), quantity, ppa.parameters, of_quantity)
+    return Fit.of(_points(ppa.unit), quantity, ppa.parameters, of_quantity)
 
 
 def _column(texts: list[str]) -> NDArray[Any]:

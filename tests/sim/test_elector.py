@@ -207,6 +207,29 @@ def test_energies_equal_the_walk() -> None:
         assert found == pytest.approx(walked.operation_cycles, rel=1e-9)
 
 
+@pytest.mark.usefixtures("points_of_every_unit")
+@pytest.mark.parametrize("name", ["nangate45", "nangate45-to-7nm"])
+def test_energies_of_synthesised_units_equal_the_walk(name: str) -> None:
+    rng = np.random.default_rng(14)
+    technology = Technology.load(name)
+    workload = Workload(MODEL, 13, DENSITIES[2])
+    designs = [
+        random_design(
+            rng, order, tile_x=8, tile_y=int(rng.choice([8, 16, 32])), macs_per_lane=macs,
+            k_segment=4 * macs, window=4 * macs, fifo_depth=macs,
+            clock_mhz=float(rng.choice([350, 700])),
+            stochastic_rounding=bool(rng.integers(2)))
+        for order, macs in zip(LOOP_ORDERS, rng.choice([4, 8, 16], 24).tolist(), strict=True)
+    ]
+    report = evaluate(designs, workload, technology)
+    parts = report.breakdown("energy")
+    for index, design in enumerate(designs):
+        wanted = energy_pj(walk(design, workload), design, technology)
+        assert {part: parts[part][index] for part in parts} == pytest.approx(wanted, rel=1e-9)
+        assert report.energy_pj[index] == pytest.approx(sum(wanted.values()), rel=1e-9)
+    assert (report.area_um2 > 0).all()
+
+
 def test_a_population_equals_its_designs_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(13)
     designs = [

@@ -5,7 +5,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hwgen.units.ppa import Fit, Points
+from hwgen.units.dynatran.cost import PPA as DYNATRAN
+from hwgen.units.fifo.cost import PPA as FIFO
+from hwgen.units.layer_norm.cost import PPA as LAYER_NORM
+from hwgen.units.mac_lane.cost import PPA as MAC_LANE
+from hwgen.units.post_sparsity.cost import PPA as POST_SPARSITY
+from hwgen.units.ppa import DENSITIES, Fit, Points
+from hwgen.units.pre_sparsity.cost import PPA as PRE_SPARSITY
+from hwgen.units.residual_add.cost import PPA as RESIDUAL_ADD
+from hwgen.units.softmax.cost import PPA as SOFTMAX
+from hwgen.units.stochastic_rounding.cost import PPA as STOCHASTIC_ROUNDING
+
+FITTED = (DYNATRAN, FIFO, LAYER_NORM, MAC_LANE, POST_SPARSITY, PRE_SPARSITY, RESIDUAL_ADD, SOFTMAX,
+          STOCHASTIC_ROUNDING)
 
 
 def terms(spec):
@@ -72,3 +84,30 @@ def test_too_few_or_equal_points_are_refused():
 def test_a_unit_without_points_says_how_to_make_them():
     with pytest.raises(ValueError, match="transcode characterize nothing"):
         Points.read("nothing")
+
+
+@pytest.mark.parametrize("ppa", [
+    pytest.param(ppa, marks=pytest.mark.skipif(not ppa.complete(), reason="no points yet"))
+    for ppa in FITTED], ids=lambda ppa: ppa.unit)
+def test_fits_miss_points_left_out_by_little(ppa):
+    energies = [f"energy_density_{density:g}_pj".replace("0.", "0_") for density in DENSITIES]
+    for quantity in ("area_um2", "leakage_mw", *energies):
+        errors = np.abs(ppa.fit(quantity).left_out_errors)
+        assert np.median(errors) < 0.03, quantity
+        assert errors.max() < 0.10, quantity
+
+
+def test_a_fitted_unit_says_what_a_spec_costs():
+    spec = SimpleNamespace(parallel=16, bits=20)
+    point = next(point for point in Points.read("dynatran").specs()
+                 if (point.parallel, point.bits) == (16, 20))
+    assert DYNATRAN.area_um2(spec) == pytest.approx(point.area_um2, rel=0.02)
+    for density, wanted in ((1.0, point.energy_density_1_pj), (0.5, point.energy_density_0_5_pj),
+                            (0.25, point.energy_density_0_25_pj)):
+        assert DYNATRAN.energy_pj(spec, density) == pytest.approx(wanted, rel=0.02)
+    with pytest.raises(ValueError, match="density must be one of"):
+        DYNATRAN.energy_pj(spec, 0.3)
+    assert DYNATRAN.slowest_path_ns(spec) == max(
+        each.critical_path_ns for each in Points.read("dynatran").specs() if each.bits <= 20)
+    with pytest.raises(ValueError, match="bits = 8 to 24, not 25"):
+        DYNATRAN.area_um2(SimpleNamespace(parallel=16, bits=25))
