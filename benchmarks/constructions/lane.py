@@ -125,7 +125,7 @@ class LaneBound(wiring.Component):
         add_product(heap, s.tail, s.below)
         linear = heap.named((~s.below[:] & s.positive.replicate(bits)).as_signed(), "linear")
         heap.add(linear, table.fraction_bits)
-        heap.add_bits([s.positive], table.fraction_bits)
+        heap.add_bits(s.positive, table.fraction_bits)
         s = self._stage(pipe, s, ("tail", "below", "positive", "beyond"),
                         bits=heap.compress(heap.height).bits())
         wide = Signal(signed(heap.width))

@@ -5,10 +5,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from constructions.registers import Registers, accumulate
 
+from hwgen.lib.arithmetic import named
 from hwgen.lib.bit_heap import BitHeap
 from hwgen.lib.multiplier import add_product
 from hwgen.lib.parabola import parabola
-from hwgen.lib.window import leading, limit, named, round_half
+from hwgen.lib.window import leading, round_half
 from hwgen.units.layer_norm.table import ROOT_GUARD, TERM_FRACTION, Format, reciprocal_root
 
 FIRST_LEVELS = 10
@@ -106,10 +107,10 @@ class LayerNormBound(wiring.Component):
         s = pipe.stage(bits=heap.compress(heap.height).bits())
         s = pipe.stage(variance=sum(heap.from_register(s.bits).rows())[:form.variance])
         pairs = [s.variance[k:k + 2].any() for k in range(0, form.variance, 2)]
-        place = leading(m, named(m, "pairs", Cat(pairs)), "variance")
+        place = leading(m, named(m, Cat(pairs), "pairs"), "variance")
         s = pipe.stage(variance=s.variance, place=place)
         frame = 2 << len(s.place)
-        moved = named(m, "moved", (s.variance << Cat(Const(0, 1), ~s.place))[:frame])
+        moved = named(m, (s.variance << Cat(Const(0, 1), ~s.place))[:frame], "moved")
         second = moved[-1]
         argument = Mux(second, moved[-1 - form.fraction:-1], moved[-2 - form.fraction:-2])
         s = pipe.stage(argument=Cat(argument, second), power=s.place)
@@ -138,11 +139,11 @@ class LayerNormBound(wiring.Component):
                                for heap, rows in zip(scaled, s.rows, strict=True)])
         for k in lane:
             wide = Cat(Const(0, form.window - 1), s.scaled[k]).as_signed()
-            shifted, sign = named(m, f"shifted_{k}", wide >> self.shift), s.scaled[k][-1]
+            shifted, sign = named(m, wide >> self.shift, f"shifted_{k}"), s.scaled[k][-1]
             above = shifted[form.window - 1:]
             over = (above ^ sign.replicate(len(above))).any()
-            moved.append(Mux(over, limit(m, sign, form.window, f"window_{k}"),
-                             shifted[:form.window]).as_signed())
+            limit = Cat((~sign).replicate(form.window - 1), sign)
+            moved.append(Mux(over, limit, shifted[:form.window]).as_signed())
         s = pipe.stage(moved=moved)
         cut = form.fraction
         for k in lane:
@@ -155,8 +156,8 @@ class LayerNormBound(wiring.Component):
         s = pipe.stage(rows=[heap.bits() for heap in totals])
         s = pipe.stage(total=[sum(heap.from_register(rows).rows())[:heap.width]
                               for heap, rows in zip(totals, s.rows, strict=True)])
-        s = pipe.stage(o=[round_half(m, total[cut:], total[:cut].any(), TERM_FRACTION, spec.bits,
-                                     f"result_{k}") for k, total in enumerate(s.total)])
+        s = pipe.stage(o=[round_half(total[cut:], total[:cut].any(), TERM_FRACTION, spec.bits)
+                          for total in s.total])
         m.d.comb += [place.eq(value) for place, value in zip(self.o, s.o, strict=True)]
 
 
@@ -166,7 +167,7 @@ def add_square(heap, value, subtract=False):
     for k in range(size):
         bit = value[k]
         heap.add(-1 << (2 * k) if subtract else 0)
-        heap.add_bits([~bit if subtract else bit], 2 * k)
+        heap.add_bits(~bit if subtract else bit, 2 * k)
         if k + 1 == size:
             break
         # Products with the sign are negative.

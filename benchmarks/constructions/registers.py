@@ -28,20 +28,17 @@ class Registers:
         self.latency = 0
 
     def stage(self, **values):
-        """Register values or lists of values, and return the registers as a namespace."""
+        """Register values, or lists of such, nested at will; return a namespace of registers."""
         cut = self._cuts is None or self._stages in self._cuts
-        kept = {}
-        for name, value in values.items():
-            prefix = f"{self._name}_{self._stages}_{name}"
-            if isinstance(value, list):
-                kept[name] = [self._one(one, f"{prefix}_{k}", cut) for k, one in enumerate(value)]
-            else:
-                kept[name] = self._one(value, prefix, cut)
+        kept = {name: self._kept(value, f"{self._name}_{self._stages}_{name}", cut)
+                for name, value in values.items()}
         self._stages += 1
         self.latency += cut
         return SimpleNamespace(**kept)
 
-    def _one(self, value, name, cut):
+    def _kept(self, value, name, cut):
+        if isinstance(value, list | tuple):
+            return [self._kept(part, f"{name}_{k}", cut) for k, part in enumerate(value)]
         value = Value.cast(value)
         if isinstance(value, Const):
             return value

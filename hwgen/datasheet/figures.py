@@ -105,8 +105,8 @@ def _draw(axis: Any, panel: Panel) -> None:
         axis.plot(line.x, line.y, color=colour, marker=marker, markersize=4, label=line.label)
     axis.set_xlabel(panel.x_label)
     axis.set_ylabel(panel.y_label)
-    axis.set_ylim(bottom=0)
-    axis.margins(y=0.15)
+    # Limits that are set end the automatic ones, and their margins.
+    axis.set_ylim(0, 1.15 * max(max(line.y) for line in panel.lines))
     axis.locator_params(nbins=6)
     axis.locator_params(axis="x", integer=True)
     if any(line.label for line in panel.lines):
