@@ -7,7 +7,15 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 
-class Skid(wiring.Component):
+class _Buffer(wiring.Component):
+    """A stream in and a stream out of one shape."""
+
+    def __init__(self, shape):
+        self._shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+
+class Skid(_Buffer):
     """One entry that takes the beat which a sink that has just stopped did not: cuts `ready`.
 
     `i.ready` comes from a register; `i.valid` and `i.payload` reach `o` combinationally while the
@@ -17,10 +25,6 @@ class Skid(wiring.Component):
     ----------
     shape : shape of the payload (a layout keeps its fields)
     """
-
-    def __init__(self, shape):
-        self._shape = shape
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform):
         """Return the module."""
@@ -39,7 +43,7 @@ class Skid(wiring.Component):
         return m
 
 
-class OutputRegister(wiring.Component):
+class OutputRegister(_Buffer):
     """One entry in front of a sink: cuts `valid` and the payload.
 
     `o.valid` and `o.payload` come from registers; `o.ready` reaches `i.ready` combinationally.
@@ -50,10 +54,6 @@ class OutputRegister(wiring.Component):
     ----------
     shape : shape of the payload (a layout keeps its fields)
     """
-
-    def __init__(self, shape):
-        self._shape = shape
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform):
         """Return the module."""
@@ -72,7 +72,7 @@ class OutputRegister(wiring.Component):
         return m
 
 
-class RegisterSlice(wiring.Component):
+class RegisterSlice(_Buffer):
     """Two-entry buffer that cuts every combinational path between its two sides.
 
     `o.valid` and `o.payload` come from registers and so does `i.ready`. Latency 1 cycle, initiation
@@ -83,10 +83,6 @@ class RegisterSlice(wiring.Component):
     ----------
     shape : shape of the payload (a layout keeps its fields)
     """
-
-    def __init__(self, shape):
-        self._shape = shape
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform):
         """Return the module."""

@@ -1,5 +1,6 @@
 """Technologies from the synthesised units: what they add up, what they refuse, projections."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,38 @@ def test_what_was_not_synthesised_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message + r".*\(design 1\)"):
         technology.area_um2(DesignBatch.of([edge(), edge(**changes)]))
+
+
+@pytest.mark.rtl
+@pytest.mark.parametrize(("unit", "cost", "fields"), [
+    (unit, cost, fields)
+    for unit, cost, more in (("softmax", softmax, {}), ("layer_norm", layer_norm,
+                                                       {"epsilon": 1e-12}))
+    for fields in ({"parallel": 4, "bits": 12, "max_row": 700, **more},
+                   {"parallel": 8, "bits": 8, "max_row": 4096, **more},
+                   {"parallel": 2, "bits": 5, "max_row": 129, **more})
+])
+def test_macros_are_those_that_the_rtl_asks_for(unit: str, cost: Any, fields: dict[str, Any]
+                                                ) -> None:
+    pytest.importorskip("amaranth")
+    from hwgen.technology.flow.synthesis import elaborate
+    from hwgen.units.registry import component_of, spec_of
+
+    spec = spec_of(unit, fields)
+    asked = elaborate(component_of(unit)(spec), unit).macros
+    assert {(each.depth, each.width) for each in asked} == set(cost.macros(spec).values())
+
+
+def test_energy_of_row_memories() -> None:
+    # Each beat of 8 elements and each row of 4,096 is written and read; γ and β are read.
+    rows = SimpleNamespace(parallel=8, bits=8, max_row=4096)
+    beat, row = 2 / 8, 2 / 4096
+    per_element = {"rows": beat, "terms": beat, "maxima": row, "inverses": row, "sums": row,
+                   "shifts": row, "roots": row, "gamma": 1 / 8, "beta": 1 / 8}
+    for cost in (softmax, layer_norm):
+        sizes = cost.macros(rows)
+        wanted = sum(per_element[name] * memory(*size).read_pj for name, size in sizes.items())
+        assert cost.memory_pj(rows) == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize(("unit", "cost"), [
