@@ -179,30 +179,33 @@ class Ppa:
     parameters : columns of the points that are the spec's fields
     terms : what the figures are linear in
     operations : operations (of the column `operation`) in a busy cycle, from a spec
+    related : further quantities of a spec, by what an error calls them, that must lie in the range
+        of the points: where parameters of the points depend on one another
     """
 
     unit: str
     parameters: tuple[str, ...]
     terms: Terms
     operations: Callable[[Any], Any]
+    related: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
 
     def area_um2(self, spec: Any) -> Any:
-        """Area of the standard cells, from 1 instance; like all figures, arrays from arrays.
+        """Area of the standard cells, of one instance.
 
         Raises
         ------
         ValueError
             Like all figures, if the spec is outside the range of the points.
         """
-        return self.fit("area_um2").evaluate(spec)
+        return self._evaluate("area_um2", spec)
 
     def leakage_mw(self, spec: Any) -> Any:
         """Leakage of the standard cells."""
-        return self.fit("leakage_mw").evaluate(spec)
+        return self._evaluate("leakage_mw", spec)
 
     def idle_mw(self, spec: Any) -> Any:
         """Dynamic power at 700 MHz without work, its clocks gated where the netlist gates them."""
-        return self.fit("idle_mw").evaluate(spec)
+        return self._evaluate("idle_mw", spec)
 
     def energy_pj(self, spec: Any, density: float = 1.0) -> Any:
         """Dynamic energy of an operation at operands of a density, one of `DENSITIES`.
@@ -215,6 +218,10 @@ class Ppa:
         if density not in DENSITIES:
             raise ValueError(f"density must be one of {DENSITIES}, not {density}")
         quantity = f"energy_density_{density:g}_pj".replace("0.", "0_")
+        return self._evaluate(quantity, spec)
+
+    def _evaluate(self, quantity: str, spec: Any) -> Any:
+        self.check(spec)
         return self.fit(quantity).evaluate(spec)
 
     def fit(self, quantity: str) -> Fit:
@@ -245,7 +252,15 @@ class Ppa:
         ValueError
             Names the parameter, its value and what was characterised.
         """
-        self.fit("area_um2").points.check(spec, self.parameters)
+        points = self.fit("area_um2").points
+        points.check(spec, self.parameters)
+        for name, quantity in self.related:
+            known, value = [quantity(point) for point in points.specs()], quantity(spec)
+            if not min(known) <= value <= max(known):
+                raise ValueError(
+                    f"{self.unit} was synthesised for {name} = {min(known):g} to {max(known):g}, "
+                    f"not {value:g}; add a point with: transcode characterize {self.unit}"
+                )
 
 
 DENSITIES = (1.0, 0.5, 0.25)

@@ -74,5 +74,6 @@ PPA = Ppa(
     ("macs", "bits", "accumulator_bits", "nonlinearity"),
     _terms,
     operations=lambda spec: spec.macs,
+    related=(("accumulator_bits - 2 * bits", lambda spec: spec.accumulator_bits - 2 * spec.bits),),
 )
 """What a lane costs; an operation is a pair of a multiplier."""

@@ -41,5 +41,6 @@ PPA = Ppa(
     ("accumulator_bits", "bits", "noise_bits"),
     _terms,
     operations=lambda spec: 1,
+    related=(("accumulator_bits - 2 * bits", lambda spec: spec.accumulator_bits - 2 * spec.bits),),
 )
 """What a module costs; an operation is a result."""

@@ -111,3 +111,11 @@ def test_a_fitted_unit_says_what_a_spec_costs():
         each.critical_path_ns for each in Points.read("dynatran").specs() if each.bits <= 20)
     with pytest.raises(ValueError, match="bits = 8 to 24, not 25"):
         DYNATRAN.area_um2(SimpleNamespace(parallel=16, bits=25))
+
+
+def test_parameters_that_depend_on_one_another_in_the_points_must_do_so_in_a_spec():
+    spec = SimpleNamespace(accumulator_bits=44, bits=16, noise_bits=16)
+    assert STOCHASTIC_ROUNDING.area_um2(spec) > 0
+    spec.bits = 12
+    with pytest.raises(ValueError, match=r"accumulator_bits - 2 \* bits = 12 to 12, not 20"):
+        STOCHASTIC_ROUNDING.area_um2(spec)
