@@ -55,6 +55,8 @@ def golden(
     int64 array of the shape of `x`, saturating at `bits` bits. At most 1 ulp from the exact value
     for every row, whatever its variance, as long as both the scaled row and β are at most eight
     times the output's range before they are added; a constant row gives β, rounded once.
+    tests/hwgen/units/test_layer_norm_bound.py adds the worst of the parts up, to 0.942 at most; the
+    largest seen is 0.61.
 
     Raises
     ------
