@@ -3,34 +3,32 @@
 The lane of `edge` with pre_sparsity, dynatran and post_sparsity against the lane alone, which does
 `macs` pairs a cycle, effectual or not. Speed-ups are exact expectations for independent random
 masks (hwgen/units/pre_sparsity/cost.py); areas are those of the points, by default
-benchmarks/sparsity.csv: flip-flops and logic in Nangate45, synthesised for 700 MHz. Effectual
-products a second and mm² are at the lane's clock; "ratio" is theirs to those of the dense lane.
+benchmarks/sparsity.csv: flip-flops and logic in Nangate45, synthesised for 700 MHz as the units
+are. Effectual products a second and mm² are at the lane's clock; "ratio" is theirs to those of the
+dense lane.
 
 The second table compares constructions of the same function: networks of switches that bring values
 to their columns, a full gather (each place of the FIFO chooses among all values of a window), and
 windows that a decompressor has already brought to their positions, once for all lanes of a PE.
 
---synthesise measures the points again and writes them (minutes; needs the tools that
-`transcode characterize` needs). --lane-area-um2 asks what if the lane had another area.
+--synthesise measures what has changed of the points again (minutes; needs the tools that
+`transcode characterize` needs).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from constructions.decompressor import Decompressor, DenseGather
+from constructions.points import read, refresh
 
 from hwgen.design import AcceleratorDesign, default_fifo_depth
 from hwgen.units.pre_sparsity.cost import cycles_distribution, mean
 from hwgen.units.pre_sparsity.spec import PreSparsitySpec
 
 POINTS = Path(__file__).with_suffix(".csv")
-FIELDS = ("component", "window", "fifo_depth", "area_um2", "critical_path_ns")
 DENSITIES = ((1.0, 1.0), (1.0, 0.5), (1.0, 0.25), (0.5, 0.5), (0.5, 0.25), (0.25, 0.25))
 LENGTHS = (128, 768)
 COMPARED = (0.5, 0.5)
@@ -41,7 +39,7 @@ CONSTRUCTIONS = {
     "dense_gather": "shared decompressor",
 }
 
-Areas = dict[tuple[str, int, int], float]
+Areas = dict[str, float]
 
 
 class Product(NamedTuple):
@@ -65,61 +63,48 @@ def specs(design: AcceleratorDesign) -> Iterator[PreSparsitySpec]:
             yield PreSparsitySpec(macs, design.bits, window, depth)
 
 
-def components(design: AcceleratorDesign) -> Iterator[tuple[str, int, int, Any]]:
-    """Everything of which the table needs the area: name, window, FIFO, component."""
-    from hwgen.units.dynatran.rtl import Dynatran  # Amaranth is needed here alone
+def named(kind: str, spec: PreSparsitySpec) -> str:
+    """Name of a point."""
+    return f"{kind} {spec.window} {spec.fifo_depth}"
+
+
+def decompressor(spec: PreSparsitySpec) -> str:
+    return f"decompressor {spec.window}"
+
+
+def components(design: AcceleratorDesign) -> Iterator[tuple[str, Any, int, Callable[[], Any]]]:
+    """Everything of which the table needs the area: name, spec, clock (ps), how to make it."""
+    # Amaranth is needed here alone.
+    from constructions.decompressor import Decompressor, DenseGather
+
+    from hwgen.units.dynatran.rtl import Dynatran
     from hwgen.units.mac_lane.rtl import MacLane
     from hwgen.units.post_sparsity.rtl import PostSparsity
     from hwgen.units.pre_sparsity.rtl import PreSparsity
 
-    yield "mac_lane", 0, 0, MacLane(design.mac_lane)
-    yield "dynatran", 0, 0, Dynatran(design.dynatran)
-    yield "post_sparsity", 0, 0, PostSparsity(design.post_sparsity)
+    for unit, component in (("mac_lane", MacLane), ("dynatran", Dynatran),
+                            ("post_sparsity", PostSparsity)):
+        own = getattr(design, unit)
+        yield unit, own, CLOCK_PS, lambda component=component, own=own: component(own)
     for spec in specs(design):
-        where = spec.window, spec.fifo_depth
-        yield "pre_sparsity", *where, PreSparsity(spec)
+        found = {named("pre_sparsity", spec): lambda spec=spec: PreSparsity(spec)}
         if spec.fifo_depth == 2 * spec.macs:
-            yield "full_gather", *where, PreSparsity(spec, group=1)
-            yield "dense_gather", *where, DenseGather(spec)
-            yield "decompressor", spec.window, 0, Decompressor(spec)
-
-
-def synthesise(design: AcceleratorDesign, path: Path) -> None:
-    """Measure every component, and write each as soon as it is known."""
-    from hwgen.technology.flow.synthesis import elaborate, synthesise
-    from hwgen.technology.flow.timing import critical_path
-
-    with path.open("w", newline="") as file, tempfile.TemporaryDirectory() as folder:
-        writer = csv.writer(file)
-        writer.writerow(FIELDS)
-        for name, window, depth, component in components(design):
-            work = Path(folder) / f"{name}_{window}_{depth}"
-            netlist = synthesise(elaborate(component, name), work, clock_gating=False)
-            delay_ns = critical_path(netlist, work, CLOCK_PS).delay_ns
-            writer.writerow([name, window, depth, f"{netlist.area_um2:.1f}", f"{delay_ns:.3f}"])
-            file.flush()
-
-
-def read(path: Path) -> tuple[Areas, dict[tuple[str, int, int], float]]:
-    """Areas (µm²) and critical paths (ns) of the points."""
-    areas, delays = {}, {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            key = row["component"], int(row["window"]), int(row["fifo_depth"])
-            areas[key] = float(row["area_um2"])
-            delays[key] = float(row["critical_path_ns"] or "nan")
-    return areas, delays
+            found |= {
+                named("full_gather", spec): lambda spec=spec: PreSparsity(spec, group=1),
+                named("dense_gather", spec): lambda spec=spec: DenseGather(spec),
+                decompressor(spec): lambda spec=spec: Decompressor(spec)}
+        yield from ((name, spec, CLOCK_PS, make) for name, make in found.items())
 
 
 def shared_area(areas: Areas, spec: PreSparsitySpec, lanes: int, kind: str) -> float:
     """A lane's share of the decompressors of its two operands (µm²)."""
-    return 2 * areas["decompressor", spec.window, 0] / lanes if kind == "dense_gather" else 0.0
+    return 2 * areas[decompressor(spec)] / lanes if kind == "dense_gather" else 0.0
 
 
 def sparsity_area(areas: Areas, spec: PreSparsitySpec, lanes: int, kind: str) -> float:
     """Area of what zero-skipping adds to a lane (µm²)."""
-    gather = areas[kind, spec.window, spec.fifo_depth] + shared_area(areas, spec, lanes, kind)
-    return gather + areas["dynatran", 0, 0] + areas["post_sparsity", 0, 0]
+    gather = areas[named(kind, spec)] + shared_area(areas, spec, lanes, kind)
+    return gather + areas["dynatran"] + areas["post_sparsity"]
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
@@ -128,7 +113,8 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     print()
 
 
-def windows(design: AcceleratorDesign, areas: Areas, lane: float) -> None:
+def windows(design: AcceleratorDesign, areas: Areas) -> None:
+    lane = areas["mac_lane"]
     lengths = (design.k_segment, *LENGTHS)
     head = ("densities", "window", *(
         f"{what}, K = {length}" for length in lengths
@@ -152,19 +138,19 @@ def windows(design: AcceleratorDesign, areas: Areas, lane: float) -> None:
     table(head, rows)
 
 
-def constructions(design: AcceleratorDesign, areas: Areas,
-                  delays: dict[tuple[str, int, int], float], lane: float) -> None:
+def constructions(design: AcceleratorDesign, areas: Areas, delays: dict[str, float]) -> None:
+    lane = areas["mac_lane"]
     lengths = (design.k_segment, *LENGTHS)
     rows = []
     for spec in specs(design):
         for kind, words in CONSTRUCTIONS.items():
-            if (kind, spec.window, spec.fifo_depth) not in areas:
+            if named(kind, spec) not in areas:
                 continue
-            own = areas[kind, spec.window, spec.fifo_depth]
+            own = areas[named(kind, spec)]
             added = sparsity_area(areas, spec, design.lanes_per_pe, kind)
-            delay = delays[kind, spec.window, spec.fifo_depth]
+            delay = delays[named(kind, spec)]
             if kind == "dense_gather":
-                delay = max(delay, delays["decompressor", spec.window, 0])
+                delay = max(delay, delays[decompressor(spec)])
             ratios = [f"{Product(length, COMPARED).speed_up(spec) * lane / (lane + added):.2f}"
                       for length in lengths]
             shared = shared_area(areas, spec, design.lanes_per_pe, kind)
@@ -181,15 +167,15 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("points", nargs="?", type=Path, default=POINTS)
     parser.add_argument("--synthesise", action="store_true")
-    parser.add_argument("--lane-area-um2", type=float)
     arguments = parser.parse_args()
     design = AcceleratorDesign.load("edge")
     if arguments.synthesise:
-        synthesise(design, arguments.points)
-    areas, delays = read(arguments.points)
-    lane = arguments.lane_area_um2 or areas["mac_lane", 0, 0]
-    windows(design, areas, lane)
-    constructions(design, areas, delays, lane)
+        refresh(arguments.points, components(design))
+    rows = read(arguments.points)
+    areas = {name: float(row["area_um2"]) for name, row in rows.items()}
+    windows(design, areas)
+    constructions(design, areas,
+                  {name: float(row["critical_path_ns"]) for name, row in rows.items()})
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ import argparse
 import csv
 import json
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from constructions.points import Row, read, refresh
 
 from hwgen.technology.flow.points import points
 from hwgen.technology.flow.table import unit_folder
@@ -35,8 +36,6 @@ from hwgen.units.pre_sparsity.cost import cycles_distribution, mean
 from hwgen.units.registry import RTL_UNITS
 
 POINTS = Path(__file__).with_suffix(".csv")
-FIELDS = ("component", "spec", "area_um2", "logic_um2", "critical_path_ns", "full_adder_cells",
-          "clock_target_ps", "library_sha256", "rtl_sha256", "tools")
 CLOCK_PS = 1429
 LOOSE_PS = 100_000
 """A clock that no divider misses: it gets the area that its function takes."""
@@ -66,9 +65,6 @@ LANE_STEPS = {
     "and the sum as a second result, through all stages": "mac_lane with initial and sum",
 }
 DIVIDER_KINDS = {"ripple": "carry from bit to bit, 21 bits a row", "operator": "`//`"}
-
-Row = dict[str, str]
-
 
 @dataclass(frozen=True)
 class Figures:
@@ -126,61 +122,6 @@ def components() -> Iterator[tuple[str, Any, int, Callable[[], Any]]]:
         for clock_ps in (LOOSE_PS, CLOCK_PS):
             yield (divider(kind, clock_ps), f"{DIVIDEND_BITS}/{DIVISOR_BITS}", clock_ps,
                    lambda kind=kind: softmax.Divider(DIVIDEND_BITS, DIVISOR_BITS, kind))
-
-
-def synthesise(path: Path) -> None:
-    """Measure every component whose row does not hold, and write each as soon as it is known."""
-    from hwgen.technology.flow.ppa import origin
-    from hwgen.technology.flow.synthesis import elaborate
-
-    old = read(path) if path.is_file() else {}
-    rows: dict[str, Row] = {}
-    planned = list(components())
-    for name, spec, clock_ps, make in planned:
-        elaborated = elaborate(make(), "bound")
-        made_from = {key: value for key, value in origin(elaborated, clock_ps).items()
-                     if key in FIELDS}
-        row = old.get(name, {})
-        if any(row.get(key) != value for key, value in made_from.items()):
-            print(f"{name} …", flush=True)
-            row = {"component": name, "spec": str(spec), **measure(elaborated, clock_ps),
-                   **made_from}
-        rows[name] = row
-        known = {**old, **rows}
-        write(path, {key: known[key] for key, *_ in planned if key in known})
-
-
-def measure(elaborated: Any, clock_ps: int) -> Row:
-    """Area and path, with full adders as cells unless the clock is then missed for them."""
-    from hwgen.technology.flow.synthesis import synthesise as map_to_cells
-    from hwgen.technology.flow.timing import critical_path
-
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for full_adders in (True, False):
-            netlist = map_to_cells(elaborated, Path(folder), clock_gating=True,
-                                   full_adders=full_adders, clock_ps=clock_ps)
-            delay_ns = critical_path(netlist, Path(folder), clock_ps).delay_ns
-            found.append((delay_ns, {
-                "area_um2": f"{netlist.area_um2:.6g}", "logic_um2": f"{netlist.logic_um2:.6g}",
-                "critical_path_ns": f"{delay_ns:.4f}",
-                "full_adder_cells": "yes" if full_adders else "no"}))
-            if full_adders and (not netlist.count("FA_X1") or 1000 * delay_ns <= clock_ps):
-                break
-    return min(found, key=lambda each: each[0])[1]
-
-
-def read(path: Path) -> dict[str, Row]:
-    """Rows of units.csv by component."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["component"]: row for row in csv.DictReader(file)}
-
-
-def write(path: Path, rows: Mapping[str, Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows.values())
 
 
 def needed() -> list[str]:
@@ -380,7 +321,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.synthesise:
-        synthesise(POINTS)
+        refresh(POINTS, components())
     measured = read(POINTS)
     if missing := [name for name in needed() if name not in measured]:
         parser.error(f"{POINTS.name} lacks {', '.join(missing)}; measure them with --synthesise")

@@ -4,7 +4,6 @@ import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ _found = spec_from_file_location("benchmark_of_units", BENCHMARKS / "units.py")
 assert _found is not None and _found.loader is not None
 units = sys.modules[_found.name] = module_from_spec(_found)
 _found.loader.exec_module(units)
+constructions = sys.modules[units.read.__module__]
 Figures = units.Figures
 
 
@@ -174,49 +174,6 @@ def test_committed_points_are_complete_and_print(capsys: pytest.CaptureFixture[s
     assert json.loads(json.dumps(found)) == found
 
 
-class Netlist:
-    """What synthesis gives `measure`: full adders make it smaller and slower."""
-
-    area_um2, logic_um2 = 123_456.7, 100.0
-
-    def __init__(self, full_adders: bool, cells: int) -> None:
-        self.full_adders, self.cells = full_adders, cells
-
-    def count(self, prefix: str) -> int:
-        return self.cells if prefix == "FA_X1" and self.full_adders else 0
-
-
-@pytest.mark.parametrize(("cells", "with_ns", "without_ns", "taken", "tries"), [
-    (5, 1.429, 1.2, "yes", [True]),          # keeps the clock
-    (5, 1.4291, 1.2, "no", [True, False]),   # would miss it
-    (5, 1.5, 1.6, "yes", [True, False]),     # both miss it
-    (0, 1.6, 1.2, "yes", [True]),            # has no full adder to do without
-])
-def test_full_adders_are_cells_where_the_clock_is_kept(
-        cells: int, with_ns: float, without_ns: float, taken: str, tries: list[bool],
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    from hwgen.technology.flow import synthesis, timing
-
-    tried = []
-
-    def synthesise(elaborated: str, folder: Path, *, clock_gating: bool, full_adders: bool,
-                   clock_ps: int) -> Netlist:
-        assert (elaborated, clock_gating, clock_ps) == ("lane", True, 1429)
-        tried.append(full_adders)
-        return Netlist(full_adders, cells)
-
-    def critical_path(netlist: Netlist, folder: Path, clock_ps: int) -> SimpleNamespace:
-        return SimpleNamespace(delay_ns=with_ns if netlist.full_adders else without_ns)
-
-    monkeypatch.setattr(synthesis, "synthesise", synthesise)
-    monkeypatch.setattr(timing, "critical_path", critical_path)
-    measured = units.measure("lane", 1429)
-    assert tried == tries
-    assert measured == {
-        "area_um2": "123457", "logic_um2": "100", "full_adder_cells": taken,
-        "critical_path_ns": f"{with_ns if taken == 'yes' else without_ns:.4f}"}
-
-
 def test_only_what_has_changed_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                  ) -> None:
     from hwgen.technology.flow import ppa, synthesis
@@ -236,19 +193,22 @@ def test_only_what_has_changed_is_measured_again(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(synthesis, "elaborate", lambda component, name: component)
     monkeypatch.setattr(ppa, "origin", origin)
-    monkeypatch.setattr(units, "measure", measure)
-    monkeypatch.setattr(units, "components", lambda: [
-        (name, "spec", 1429, lambda name=name: name) for name in versions])
-    units.synthesise(path)
+    monkeypatch.setattr(constructions, "_measure", measure)
+
+    def refresh() -> None:
+        constructions.refresh(path, [
+            (name, "spec", 1429, lambda name=name: name) for name in versions])
+
+    refresh()
     assert made == [("a", 1429), ("b", 1429)]
     versions["b"] = "2"
-    units.synthesise(path)
+    refresh()
     assert made[2:] == [("b", 1429)]
     # What is new comes to its place, what is gone goes.
     versions["c"] = versions.pop("b")
     versions["b"] = "2"
     versions.pop("a")
-    units.synthesise(path)
+    refresh()
     assert made[3:] == [("c", 1429)]
     assert [(name, row["rtl_sha256"]) for name, row in units.read(path).items()] == [
         ("c", "2"), ("b", "2")]

@@ -20,7 +20,7 @@ from hwgen.technology.flow.netlist import Netlist
 from hwgen.technology.flow.power import Power, PowerModel
 from hwgen.technology.flow.synthesis import CLOCK_PS, Elaborated, elaborate, synthesise
 from hwgen.technology.flow.table import Row, Table, unit_folder
-from hwgen.technology.flow.timing import critical_path
+from hwgen.technology.flow.timing import critical_path, synthesise_for_clock
 from hwgen.technology.flow.tools import require, tool_versions
 from hwgen.technology.flow.workload import workload
 from hwgen.technology.sram import memory
@@ -148,7 +148,9 @@ def measure(
     """
     require(PROGRAMS)
     library = nangate45()
-    gated, full_adders = _gated(elaborated, folder, clock_ps, library)
+    gated, _, full_adders = synthesise_for_clock(
+        elaborated, folder / "gated", clock_ps, library
+    )
     plain = synthesise(
         elaborated, folder / "plain", clock_gating=False, full_adders=full_adders,
         clock_ps=clock_ps, library=library,
@@ -192,27 +194,6 @@ def measure(
         "other_idle_mw": _number(_idle_mw(other, clock_ps)),
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _gated(
-    elaborated: Elaborated, folder: Path, clock_ps: int, library: CellLibrary
-) -> tuple[Netlist, bool]:
-    """Return the netlist with gated clocks, and whether it has full-adder cells.
-
-    It has, if it is then as fast as wanted or as one without them.
-    """
-    found = []
-    for full_adders in (True, False):
-        netlist = synthesise(
-            elaborated, folder / "gated", clock_gating=True, full_adders=full_adders,
-            clock_ps=clock_ps, library=library,
-        )
-        delay_ns = critical_path(netlist, folder / "gated", clock_ps, library).delay_ns
-        if full_adders and (not netlist.count("FA_X1") or 1000 * delay_ns <= clock_ps):
-            return netlist, True
-        found.append((delay_ns, netlist))
-    (with_ns, with_cells), (without_ns, without) = found
-    return (with_cells, True) if with_ns <= without_ns else (without, False)
 
 
 def _measured(
