@@ -215,7 +215,7 @@ def test_nothing_is_lost_while_the_sink_stands_still():
 
     def stop(cycle, taken):
         if cycle == 299:
-            assert taken["i"] == 6 + 17 + 15
+            assert taken["i"] == 6 + 18 + 15
 
     # Long stops, each after room for a few more rows was made.
     play(spec, job, lambda cycle: cycle >= 300 and (cycle > 700 or cycle % 60 < 3),

@@ -33,23 +33,24 @@ TOTAL = 4
 RECIPROCAL_ROOT = 1 + 1 + MULTIPLY_ADD + MULTIPLY_ADD
 """Argument, a piecewise quadratic polynomial: table, product and sum, product and sum."""
 
-SCALE = 7
-"""Stages of pass 2 that need no root yet: register, n·x − Σx (two stages), times γ (three), shift
-by bytes."""
+SCALE = 6
+"""Stages of pass 2 that need no root yet: register, n·x − Σx (two stages), times γ (three)."""
 
-NORMALISE = SCALE + 5
-"""Pass 2: shift by bits, times the root, plus β (three stages), round and saturate."""
+NORMALISE = SCALE + 6
+"""Pass 2: shift by bytes, shift by bits, times the root, plus β (three stages), round and
+saturate."""
 
-START = SUMS + VARIANCE + TOTAL + RECIPROCAL_ROOT - SCALE
-"""Cycles from a row's last beat until pass 2 is told of it, in time to meet the root."""
+START = SUMS + VARIANCE + TOTAL + RECIPROCAL_ROOT + MEMORY - SCALE
+"""Cycles from a row's last beat until pass 2 starts on it, in time to meet the root, which can be
+read `MEMORY` cycles after it is written."""
 
 
 def latency(spec: Any) -> Any:
     """Cycles of a row beyond its two passes; `spec` may hold arrays.
 
-    Both passes end in queues, whose entry can be read `MEMORY` cycles after the write.
+    The second pass ends in a queue, whose entry can be read `MEMORY` cycles after the write.
     """
-    return START + MEMORY + NORMALISE + MEMORY + 0 * spec.parallel
+    return START + NORMALISE + MEMORY + 0 * spec.parallel
 
 
 def load_cycles(spec: Any, n: Any) -> Any:
@@ -97,14 +98,14 @@ def memories(spec: LayerNormSpec) -> dict[str, tuple[int, int]]:
     fraction = fraction_bits(spec.bits)
     form = Format(spec.bits, (spec.max_row - 1).bit_length(), fraction, fraction)
     row = beats(spec.max_row, spec.parallel)
-    stored = row + START + MEMORY - 1
+    stored = row + START - 1
     return {
         "rows": (stored, spec.parallel * (spec.bits + 1) + 1),
         "sums": (stored, spec.max_row.bit_length() + spec.bits + form.growth),
-        "shifts": (stored, (form.window + form.product - 1).bit_length()),
-        "roots": (stored, fraction),
+        "roots": (stored, fraction + (form.window + form.product - 1).bit_length()),
         "gamma": (row, spec.parallel * spec.bits),
         "beta": (row, spec.parallel * spec.bits),
+        "results": (NORMALISE + MEMORY, spec.parallel * spec.bits + 1),
     }
 
 
@@ -125,7 +126,7 @@ def memory_pj(spec: LayerNormSpec) -> float:
         if name in ("gamma", "beta"):
             energy += made.read_pj / spec.parallel
         else:
-            elements = spec.parallel if name == "rows" else spec.max_row
+            elements = spec.parallel if name in ("rows", "results") else spec.max_row
             energy += (made.write_pj + made.read_pj) / elements
     return energy
 

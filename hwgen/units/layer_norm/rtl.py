@@ -9,6 +9,7 @@ from hwgen.lib.bit_heap import BitHeap, two_rows
 from hwgen.lib.flow import Flow, Queue, room
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.lib.multiplier import add_recoded, recode
+from hwgen.lib.parabola import STAGES as PARABOLA
 from hwgen.lib.parabola import parabola
 from hwgen.lib.square import add_square, square_in_halves
 from hwgen.lib.window import fallen, leading, round_half, shift_bits, shift_bytes
@@ -40,7 +41,7 @@ class LayerNorm(wiring.Component):
     once. Both are pipelines that never stall; a beat enters one when there is room for it in the
     queue at its end. Pass 2 starts on a row before its root is there, and meets it half way. The
     row queue holds the longest row and what arrives until its pass 2 starts, and there is room for
-    as many sums, shifts and roots as for beats.
+    as many sums and roots as for beats.
 
     γ and β are kept. `weights` takes them, one beat for each beat of the longest row that follows,
     from the row's first position on. A load may begin while no row is in the module, which
@@ -92,13 +93,13 @@ class LayerNorm(wiring.Component):
         """Return the module."""
         m = Module()
         spec, form = self._spec, self._format
-        depth = beats(spec.max_row, spec.parallel) + cost.START + MEMORY
+        depth = beats(spec.max_row, spec.parallel) + cost.START
         self._capacity = depth + cost.NORMALISE + MEMORY + 1
         m.submodules.rows = rows = Queue(self.i.payload.shape(), depth)
         m.submodules.sums = sums = Queue(data.StructLayout({
             "count": range(spec.max_row + 1), "total": signed(spec.bits + form.growth)}), depth)
-        m.submodules.shifts = shifts = Queue(range(form.window + form.product), depth)
-        m.submodules.roots = roots = Queue(form.fraction, depth)
+        m.submodules.roots = roots = Queue(data.StructLayout({
+            "root": form.fraction, "shift": range(form.window + form.product)}), depth)
         results = Queue(self.o.payload.shape(), cost.NORMALISE + MEMORY + 1)
         m.submodules.results = results
 
@@ -119,18 +120,19 @@ class LayerNorm(wiring.Component):
         ]
         variance = self._variance(m, flow, s)
         total, power = self._add_epsilon(m, flow, variance, *epsilon)
-        self._root(m, flow, total, power, shifts, roots)
+        told = self._root(m, flow, total, power, roots)
 
         # Pass 2
-        start = Signal()
+        start, waiting = Signal(), Signal(range(depth + 1))
         m.d.comb += [
-            start.eq(rows.ready & shifts.ready & loaded & room(m, results, start, "results")),
+            start.eq(rows.ready & (waiting != 0) & loaded & room(m, results, start, "results")),
             rows.read.eq(start),
             sums.read.eq(start & rows.r_data.last),
         ]
+        m.d.sync += waiting.eq(waiting + told - sums.read)
         flow = Flow(m, start, "normalise")
-        s, gamma, beta = self._scale(m, flow, rows.r_data, sums.r_data, shifts)
-        s = self._normalise(m, flow, s, beta, roots)
+        s, gamma, beta = self._scale(m, flow, rows.r_data, sums.r_data, roots)
+        s = self._normalise(m, flow, s, beta)
         m.d.comb += [results.write.eq(flow.valid), results.w_data.last.eq(s.last)]
         m.d.comb += [results.w_data.value[i].eq(value) for i, value in enumerate(s.value)]
         m.d.comb += [
@@ -245,8 +247,11 @@ class LayerNorm(wiring.Component):
         s = flow.stage(total=s.own + s.added, power=s.power)
         return s.total, s.power
 
-    def _root(self, m, flow, total, power, shifts, roots):
-        """Reciprocal root of a row, and the shift that its power of two takes part in."""
+    def _root(self, m, flow, total, power, roots):
+        """Reciprocal root of a row, and the shift that its power of two takes part in.
+
+        Returns whether pass 2 may start on a further row in the next cycle.
+        """
         form = self._format
         base = Signal(POWER)
         m.d.sync += base.eq(
@@ -260,28 +265,37 @@ class LayerNorm(wiring.Component):
         longest = form.window - 1 + form.product
         wanted = named(m, s.power + s.over, "shift_wanted")
         amount = Mux(wanted < 0, 0, Mux(wanted > longest, longest, wanted))
-        m.d.comb += [shifts.write.eq(flow.valid), shifts.w_data.eq(amount)]
+        delay, told = Flow(m, flow.valid, "shift"), []
+        for _ in range(PARABOLA):
+            amount = delay.stage(amount=amount).amount
+            told.append(delay.valid)
 
         root = parabola(m, flow, reciprocal_root(form.fraction), s.argument, "root", ROOT_GUARD)
         most = Const(-1, form.fraction)
         root = Mux(root[form.fraction:].any(), most, root[:form.fraction])
-        m.d.comb += [roots.write.eq(flow.valid), roots.w_data.eq(root)]
+        m.d.comb += [
+            roots.write.eq(flow.valid),
+            roots.w_data.root.eq(root),
+            roots.w_data.shift.eq(amount),
+        ]
+        # An entry can be read `MEMORY` cycles after it is written; pass 2 reads it at stage `SCALE`
+        # and starts one cycle after it is told.
+        return told[PARABOLA + MEMORY - cost.SCALE - 2]
 
-    def _scale(self, m, flow, beat, sums, shifts):
+    def _scale(self, m, flow, beat, sums, roots):
         """(n·x − Σx)·γ, shifted by whole bytes, and the memories of γ and β."""
         spec, form, lane = self._spec, self._format, range(self._spec.parallel)
         row = beats(spec.max_row, spec.parallel)
         shape = data.ArrayLayout(signed(spec.bits), spec.parallel)
         m.submodules.gamma = gamma = SynchronousMemory(shape, row)
         m.submodules.beta = beta = SynchronousMemory(shape, row)
-        m.d.comb += shifts.read.eq(flow.valid & beat.last)
         index = Signal(range(row))
         with m.If(flow.valid):
             m.d.sync += index.eq(Mux(beat.last, 0, index + 1))
         length = _for_lanes(flow, beat.valid_mask, recode(m, sums.count, "length"), "length")
         s = flow.stage(
             value=list(beat.value), total=sums.total,
-            carried={"amount": shifts.r_data, "valid_mask": beat.valid_mask, "last": beat.last},
+            carried={"valid_mask": beat.valid_mask, "last": beat.last},
             index=index)
 
         m.d.comb += [gamma.read_enable.eq(flow.valid), gamma.read_address.eq(s.index)]
@@ -301,15 +315,16 @@ class LayerNorm(wiring.Component):
         s = flow.stage(rows=[heap.rows() for heap in heaps], carried=s.carried, index=s.index)
         products, s = add_in_halves(flow, s.rows, carried=s.carried, index=s.index)
         m.d.comb += [beta.read_enable.eq(flow.valid), beta.read_address.eq(s.index)]
-        amount = s.carried.pop("amount")
+        m.d.comb += roots.read.eq(flow.valid & s.carried["last"])
+        amount = roots.r_data.shift
         wide = [Cat(Const(0, form.window - 1), product).as_signed() for product in products]
         moved = [shift_bytes(m, value, amount, form.window, "scaled") for value in wide]
-        return flow.stage(moved=moved, amount=amount[:3], carried=s.carried), gamma, beta
+        s = flow.stage(moved=moved, amount=amount[:3], root=roots.r_data.root, carried=s.carried)
+        return s, gamma, beta
 
-    def _normalise(self, m, flow, s, beta, roots):
+    def _normalise(self, m, flow, s, beta):
         """Scaled rows times the root, plus β, rounded and saturated."""
         form, lane = self._format, range(self._spec.parallel)
-        m.d.comb += roots.read.eq(flow.valid & s.carried["last"])
         base, most = Signal(POWER), form.offset - 1 + form.bits
         wanted = Signal(range(most + 1))
         m.d.sync += [
@@ -320,7 +335,7 @@ class LayerNorm(wiring.Component):
         moved = [shift_bytes(m, value, wanted, form.offset, "offset") for value in wide]
         scaled = [shift_bits(m, near, far, s.amount, form.window, "scaled").as_signed()
                   for near, far in s.moved]
-        root = _for_lanes(flow, s.carried["valid_mask"], recode(m, roots.r_data, "root"), "root")
+        root = _for_lanes(flow, s.carried["valid_mask"], recode(m, s.root, "root"), "root")
         s = flow.stage(scaled=scaled, offset=moved,
                        lost=[fallen(value, wanted[3:], 8) for value in wide], carried=s.carried)
 

@@ -57,15 +57,13 @@ def beats_of(spec: Any, length: Any) -> Any:
 
 
 def _terms(spec: Any) -> tuple[Any, ...]:
-    """Multipliers, their registers, the accumulator, and what non-linearity there is."""
-    gelu = 1 * (spec.nonlinearity == "gelu")
+    """Multipliers, their registers, accumulator and rounding, and what non-linearity there is."""
     return (
         spec.macs * spec.bits**2,
         spec.macs * spec.bits,
-        spec.accumulator_bits,
         spec.bits,
-        gelu * spec.bits**2,
-        gelu * spec.bits,
+        1,
+        spec.bits * (spec.nonlinearity == "gelu"),
     )
 
 

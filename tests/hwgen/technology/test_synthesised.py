@@ -141,6 +141,7 @@ def test_what_was_not_synthesised_is_refused(
                                                        {"epsilon": 1e-12}))
     for fields in ({"parallel": 4, "bits": 12, "max_row": 700, **more},
                    {"parallel": 8, "bits": 8, "max_row": 4096, **more},
+                   {"parallel": 16, "bits": 20, "max_row": 512, **more},
                    {"parallel": 2, "bits": 5, "max_row": 129, **more})
 ])
 def test_macros_are_those_that_the_rtl_asks_for(unit: str, cost: Any, fields: dict[str, Any]
@@ -155,11 +156,11 @@ def test_macros_are_those_that_the_rtl_asks_for(unit: str, cost: Any, fields: di
 
 
 def test_energy_of_row_memories() -> None:
-    # Each beat of 8 elements and each row of 4,096 is written and read; γ and β are read.
-    rows = SimpleNamespace(parallel=8, bits=8, max_row=4096)
-    beat, row = 2 / 8, 2 / 4096
+    # Each beat of 16 elements and each row of 4,096 is written and read; γ and β are read.
+    rows = SimpleNamespace(parallel=16, bits=20, max_row=4096)
+    beat, row = 2 / 16, 2 / 4096
     per_element = {"rows": beat, "terms": beat, "maxima": row, "inverses": row, "sums": row,
-                   "shifts": row, "roots": row, "gamma": 1 / 8, "beta": 1 / 8}
+                   "roots": row, "gamma": 1 / 16, "beta": 1 / 16, "results": beat}
     for cost in (softmax, layer_norm):
         sizes = cost.macros(rows)
         wanted = sum(per_element[name] * memory(*size).read_pj for name, size in sizes.items())
