@@ -19,6 +19,7 @@ def _mac_lane(d: Any) -> dict[str, Any]:
         "bits": d.bits,
         "accumulator_bits": d.accumulator_bits,
         "nonlinearity": d.nonlinearity,
+        "noise_bits": NOISE_BITS * d.stochastic_rounding,
     }
 
 

@@ -15,11 +15,12 @@ from hwgen.units.activation.table import LARGEST_GAIN, LIMIT_LOG2, tail_table  #
 from hwgen.units.mac_lane import jobs  # noqa: E402
 from hwgen.units.mac_lane.rtl import MacLane  # noqa: E402
 from hwgen.units.mac_lane.spec import MacLaneSpec  # noqa: E402
+from hwgen.units.stochastic_rounding.noise import NOISE_BITS  # noqa: E402
 
 pytestmark = pytest.mark.rtl
 
 SPECS = [MacLaneSpec(1, 8, 20, "relu"), MacLaneSpec(4, 8, 20, "gelu"),
-         MacLaneSpec(16, 20, 52, "gelu")]
+         MacLaneSpec(16, 20, 52, "gelu"), MacLaneSpec(4, 8, 20, "gelu", 16)]
 
 
 def check(spec: MacLaneSpec, drawn: list[Job], simulator: str,
@@ -59,8 +60,9 @@ def test_every_value_of_eight_bits(nonlinearity: str, simulator: str) -> None:
     check(spec, drawn, simulator, (None,))
 
 
-def test_every_shift_of_the_widest_lane(simulator: str) -> None:
-    spec = MacLaneSpec(2, 24, 62, "gelu")
+@pytest.mark.parametrize("noise_bits", [0, 24])
+def test_every_shift_of_the_widest_lane(noise_bits: int, simulator: str) -> None:
+    spec = MacLaneSpec(2, 24, 62, "gelu", noise_bits)
     rng = np.random.default_rng(12)
     drawn = [jobs.random_job(spec, rng)]
     for shift in range(62):
@@ -69,7 +71,9 @@ def test_every_shift_of_the_widest_lane(simulator: str) -> None:
         initial += [number << shift >> 1 for number in (-7, -3, -1, 1, 3, 5) if shift < 58]
         initial += [-(1 << 61), (1 << 61) - 1]
         rows: list[list[int]] = [[]] * len(initial)
-        drawn.append(jobs.make_job(spec, f"shift {shift}", rows, rows, initial, shift))
+        for seed in (None, shift) if noise_bits else (None,):
+            drawn.append(jobs.make_job(spec, f"shift {shift}, seed {seed}", rows, rows, initial,
+                                       shift, seed=seed))
     check(spec, drawn, simulator, (None,))
 
 
@@ -88,7 +92,9 @@ def random_spec(rng: np.random.Generator, largest: int) -> MacLaneSpec:
         macs, bits = 1 << int(rng.integers(0, 7)), int(rng.integers(4, 25))
         if macs * bits <= largest:
             width = int(rng.integers(2 * bits, min(62, 2 * bits + 14) + 1))
-            return MacLaneSpec(macs, bits, width, str(rng.choice(["relu", "gelu"])))
+            nonlinearity = str(rng.choice(["relu", "gelu"]))
+            noise_bits = int(rng.choice([0, 0, *NOISE_BITS]))
+            return MacLaneSpec(macs, bits, width, nonlinearity, noise_bits)
 
 
 @pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.slow)
@@ -127,7 +133,8 @@ def test_trees_of_another_cycle(spec: MacLaneSpec, simulator: str) -> None:
 def test_every_parameter_changes_the_verilog() -> None:
     spec = MacLaneSpec(2, 8, 20, "relu")
     plain = unit_module(MacLane(spec), "mac_lane").verilog
-    for change in ({"macs": 4}, {"bits": 9}, {"accumulator_bits": 21}, {"nonlinearity": "gelu"}):
+    for change in ({"macs": 4}, {"bits": 9}, {"accumulator_bits": 21}, {"nonlinearity": "gelu"},
+                   {"noise_bits": 8}):
         assert unit_module(MacLane(replace(spec, **change)), "mac_lane").verilog != plain
 
 

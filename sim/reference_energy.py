@@ -17,7 +17,6 @@ from hwgen.units.post_sparsity import cost as post_sparsity
 from hwgen.units.pre_sparsity import cost as pre_sparsity
 from hwgen.units.residual_add import cost as residual_add
 from hwgen.units.softmax import cost as softmax
-from hwgen.units.stochastic_rounding import cost as stochastic_rounding
 from sim.reference import Walk
 
 PORTS = {
@@ -121,16 +120,9 @@ def _synthesised(
             pes * design.softmax_per_pe, softmax, specs["softmax"], work["softmax_elements"]),
         "layer_norm": (pes, layer_norm, specs["layer_norm"], work["layer_norm_elements"]),
         "residual_add": (pes, residual_add, specs["residual_add"], work["layer_norm_elements"]),
-        "stochastic_rounding": (0, stochastic_rounding, None, 0),
     }
-    if design.stochastic_rounding:
-        rows["stochastic_rounding"] = (
-            lanes, stochastic_rounding, specs["stochastic_rounding"], work["results"])
     energy = {}
     for name, (instances, cost, spec, done) in rows.items():
-        if spec is None:
-            energy[f"{name}_dynamic"] = energy[f"{name}_leakage"] = 0.0
-            continue
         figures = cost.PPA
         # mW over 0.7 GHz are pJ a cycle.
         idle_cycle_pj = figures.idle_mw(spec) / 0.7

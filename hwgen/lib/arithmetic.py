@@ -72,11 +72,12 @@ def _saturated(value, up, bits):
     return Mux(above, Const(maximum, signed(bits)), Mux(below, Const(minimum, signed(bits)), near))
 
 
-def shift_stochastic(pipe, value, shift, bits, noise, **carried):
+def shift_stochastic(pipe, value, shift, bits, noise, nearest=None, **carried):
     """Divide by 2**shift, up where noise and fraction carry, saturate: two stages and a rest.
 
     Of the fraction that the shift discards, as many bits count as the noise has. A stage shifts by
     whole bytes, one by 0 to 7 bits; rounding and saturation are left for the caller to register.
+    Rounding to nearest is noise of exactly a half, but for ties, which go to even.
 
     Parameters
     ----------
@@ -85,6 +86,7 @@ def shift_stochastic(pipe, value, shift, bits, noise, **carried):
     shift : unsigned value of at least three bits, the same for all beats in flight
     bits : width of the result
     noise : unsigned value of the current stage
+    nearest : if given, 1 rounds to nearest, ties to even, instead; the same for all beats in flight
     carried : values that pass along
 
     Returns
@@ -93,12 +95,22 @@ def shift_stochastic(pipe, value, shift, bits, noise, **carried):
     """
     fraction = len(noise)
     wide = Cat(Const(0, fraction), value).as_signed()
+    sticky = Const(0, 1)
     for count, step in ((shift[3:], 8), (shift[:3], 1)):
-        s = pipe.stage(wide=_shifted(wide, count, step, 0)["wide"], noise=noise, **carried)
-        wide, noise = s.wide, s.noise
+        moved = _shifted(wide, count, step, sticky)
+        further = {} if nearest is None else {"sticky": moved["sticky"]}
+        s = pipe.stage(wide=moved["wide"], noise=noise, **further, **carried)
+        wide, noise, sticky = s.wide, s.noise, getattr(s, "sticky", sticky)
         carried = {name: getattr(s, name) for name in carried}
-    up = (wide[:fraction] + noise)[fraction]
-    return _saturated(wide[fraction:].as_signed(), up, bits), carried
+    rest, result = wide[:fraction], wide[fraction:].as_signed()
+    if nearest is None:
+        up = (rest + noise)[fraction]
+    else:
+        half = 1 << (fraction - 1)
+        carry = (rest + Mux(nearest, half, noise))[fraction]
+        tie_to_even = nearest & (rest == half) & ~sticky & ~result[0]
+        up = carry & ~tie_to_even
+    return _saturated(result, up, bits), carried
 
 
 def add_in_halves(flow, pairs, **carried):

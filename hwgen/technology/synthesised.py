@@ -23,7 +23,6 @@ from hwgen.units.post_sparsity import cost as post_sparsity
 from hwgen.units.pre_sparsity import cost as pre_sparsity
 from hwgen.units.residual_add import cost as residual_add
 from hwgen.units.softmax import cost as softmax
-from hwgen.units.stochastic_rounding import cost as stochastic_rounding
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +37,6 @@ UNITS = {
     "pre_sparsity": ("pre_sparsity", pre_sparsity),
     "dynatran": ("dynatran", dynatran),
     "post_sparsity": ("post_sparsity", post_sparsity),
-    "stochastic_rounding": ("stochastic_rounding", stochastic_rounding),
     "softmax": ("softmax", softmax),
     "layer_norm": ("layer_norm", layer_norm),
     "residual_add": ("residual_add", residual_add),
@@ -49,7 +47,6 @@ CHARGED_BY = {
     "lane": "pairs",
     "dynatran": "compressed_elements",
     "post_sparsity": "compressed_elements",
-    "stochastic_rounding": "rounded_elements",
     "softmax": "softmax_elements",
     "layer_norm": "layer_norm_elements",
     "residual_add": "layer_norm_elements",
@@ -239,8 +236,6 @@ class SynthesisedTechnology(Technology):
     def _instances(self, block: str, designs: DesignBatch) -> np.ndarray:
         if block in ("lane", "pre_sparsity", "dynatran", "post_sparsity"):
             return np.asarray(designs.lanes)
-        if block == "stochastic_rounding":
-            return np.asarray(designs.lanes * designs.stochastic_rounding)
         each = designs.softmax_per_pe if block == "softmax" else 1
         return np.asarray(designs.pes * each)
 

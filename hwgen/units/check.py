@@ -28,8 +28,8 @@ def check_power_of_two(name: str, value: int, high: int) -> None:
         raise ValueError(f"{name} must be a power of two from 1 to {high}, not {value}")
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a name that is not among the choices.
+def check_choice(name: str, value: str | int, choices: tuple[str | int, ...]) -> None:
+    """Refuse what is not among the choices.
 
     Raises
     ------
@@ -37,4 +37,5 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         Names the parameter, what is allowed and the value.
     """
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        allowed = ", ".join(str(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {allowed}, not {value!r}")

@@ -7,7 +7,8 @@ from hwgen.units.activation.spec import ActivationSpec
 from hwgen.units.registry import RTL_UNITS, component_of, spec_of
 
 LEAST = {
-    "mac_lane": {"macs": 2, "bits": 4, "accumulator_bits": 9, "nonlinearity": "gelu"},
+    "mac_lane": {"macs": 2, "bits": 4, "accumulator_bits": 9, "nonlinearity": "gelu",
+                 "noise_bits": 8},
     "dynatran": {"parallel": 2, "bits": 4},
     "pre_sparsity": {"macs": 2, "bits": 4, "window": 4, "fifo_depth": 4},
     "post_sparsity": {"bits": 4, "word": 2, "mask_word": 3},

@@ -49,6 +49,10 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"window": 32},
     {**_format(8), "window": 16},
     {**_format(12), "macs_per_lane": 8, "window": 16},
+    {"stochastic_rounding": True},
+    {**_format(8), "stochastic_rounding": True},
+    {**_format(16), "nonlinearity": "relu", "macs_per_lane": 8, "stochastic_rounding": True},
+    {**_format(24), "macs_per_lane": 4, "stochastic_rounding": True},
 )
 """Fields in which designs differ from the default one, in the order of their use."""
 

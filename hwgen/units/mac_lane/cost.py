@@ -20,14 +20,15 @@ def latency(spec: Any) -> Any:
 
     One for multipliers and the first levels of the carry-save tree, one for the others and the
     accumulator, two to shift and round, and those of the non-linearity, which a result takes
-    whether or not it is applied. A tree of more than 12 levels takes one more.
+    whether or not it is applied. A tree of more than 12 levels takes one more, and so does
+    stochastic rounding.
 
     Parameters
     ----------
-    spec : MacLaneSpec, or an object whose `macs`, `bits` and `nonlinearity` are arrays
+    spec : MacLaneSpec, or an object whose fields are arrays
     """
     deep = carry_save_levels(tree_rows(spec)) > FIRST_LEVELS + LAST_LEVELS
-    return 4 + 1 * deep + activation_cost.latency(spec)
+    return 4 + 1 * deep + 1 * (spec.noise_bits > 0) + activation_cost.latency(spec)
 
 
 def tree_rows(spec: Any) -> Any:
@@ -57,19 +58,20 @@ def beats_of(spec: Any, length: Any) -> Any:
 
 
 def _terms(spec: Any) -> tuple[Any, ...]:
-    """Multipliers, their registers, accumulator and rounding, and what non-linearity there is."""
+    """Multipliers, their registers, accumulator and rounding, noise, and the non-linearity."""
     return (
         spec.macs * spec.bits**2,
         spec.macs * spec.bits,
         spec.bits,
         1,
+        spec.noise_bits,
         spec.bits * (spec.nonlinearity == "gelu"),
     )
 
 
 PPA = Ppa(
     "mac_lane",
-    ("macs", "bits", "accumulator_bits", "nonlinearity"),
+    ("macs", "bits", "accumulator_bits", "nonlinearity", "noise_bits"),
     _terms,
     operations=lambda spec: spec.macs,
     related=(("accumulator_bits - 2 * bits", lambda spec: spec.accumulator_bits - 2 * spec.bits),),

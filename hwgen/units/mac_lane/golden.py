@@ -10,6 +10,8 @@ from hwgen.fixed_point import Array, round_shift, saturate
 from hwgen.units.activation.golden import activation, check_exponents
 from hwgen.units.activation.spec import ActivationSpec
 from hwgen.units.mac_lane.spec import MacLaneSpec
+from hwgen.units.stochastic_rounding.golden import golden as round_stochastically
+from hwgen.units.stochastic_rounding.spec import StochasticRoundingSpec
 
 FLOAT_BITS = 53
 """Integers of up to 2^53 are float64 numbers, and so are all sums on the way there."""
@@ -34,7 +36,7 @@ def accumulate(left: Array, right: Array, initial: Array | int) -> Array:
 
 
 def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activate: int = 0,
-           i_exponent: int = 0, o_exponent: int = 0) -> Array:
+           i_exponent: int = 0, o_exponent: int = 0, seed: Array | int | None = None) -> Array:
     """Round accumulators once, saturate, and apply the lane's non-linearity if `activate`.
 
     Parameters
@@ -45,12 +47,16 @@ def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activat
     activate : 0: no non-linearity; 1 (or true): the lane's; 2: relu, which every lane has
     i_exponent : exponent of the rounded sum, for the non-linearity
     o_exponent : exponent of the non-linearity's result
+    seed : None rounds to nearest, ties to even. Otherwise the last axis is a tile, and results are
+        rounded stochastically with the noise of this seed, an int or one a tile; the shift must be
+        an int
 
     Raises
     ------
     ValueError
-        If `activate`, a shift or an exponent is out of range, or an accumulator needs more than
-        accumulator_bits. A gelu lane takes gelu's exponents for relu, too.
+        If `activate`, a shift, an exponent or a seed is out of range, an accumulator needs more
+        than accumulator_bits, or there is a seed and the lane has no noise. A gelu lane takes
+        gelu's exponents for relu, too.
     """
     xp = array_namespace(accumulator)
     _check_shift(xp.asarray(shift, dtype=xp.int64), spec)
@@ -61,6 +67,12 @@ def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activat
     if activate == RELU:
         check_exponents(i_exponent, o_exponent, unit)
         unit = ActivationSpec(spec.bits, "relu")
+    if seed is not None:
+        if not spec.noise_bits:
+            raise ValueError("seed must be None for a lane with noise_bits = 0, which only rounds "
+                             f"to nearest, not {seed}")
+        rounding = StochasticRoundingSpec(spec.accumulator_bits, spec.bits, spec.noise_bits)
+        accumulator, shift = round_stochastically(accumulator, int(shift), seed, rounding), 0
 
     def finished(block: Array, shift: Array | int) -> Array:
         value = saturate(round_shift(block, shift), spec.bits)
@@ -77,14 +89,15 @@ def finish(accumulator: Array, shift: Array | int, spec: MacLaneSpec, *, activat
 
 
 def lane(left: Array, right: Array, initial: Array | int, shift: Array | int, spec: MacLaneSpec, *,
-         activate: int = 0, i_exponent: int = 0, o_exponent: int = 0) -> tuple[Array, Array]:
+         activate: int = 0, i_exponent: int = 0, o_exponent: int = 0,
+         seed: Array | int | None = None) -> tuple[Array, Array]:
     """Value and accumulator of dot products over the last axis.
 
     Parameters
     ----------
     left, right : int64 arrays of shape (…, n) of numbers of `spec.bits` bits
     initial : int, or int64 array of shape (…); the accumulators' initial value
-    shift, spec, activate, i_exponent, o_exponent : as for `finish`
+    shift, spec, activate, i_exponent, o_exponent, seed : as for `finish`
 
     Returns
     -------
@@ -98,7 +111,7 @@ def lane(left: Array, right: Array, initial: Array | int, shift: Array | int, sp
     _check_operands(left, right, initial, spec)
     accumulator = accumulate(left, right, initial)
     return finish(accumulator, shift, spec, activate=activate, i_exponent=i_exponent,
-                  o_exponent=o_exponent), accumulator
+                  o_exponent=o_exponent, seed=seed), accumulator
 
 
 def product(left: Array, right: Array, initial: Array | int, shift: Array | int, spec: MacLaneSpec,

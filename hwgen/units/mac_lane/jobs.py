@@ -20,19 +20,22 @@ Beat = dict[str, Any]
 
 def make_job(spec: MacLaneSpec, name: str, left: Sequence[Any], right: Sequence[Any],
              initial: Sequence[Any], shift: int, *, activate: int = 0, i_exponent: int = 0,
-             o_exponent: int = 0) -> Job:
+             o_exponent: int = 0, seed: int | None = None, tiles: Sequence[int] | None = None
+             ) -> Job:
     """Make a job of dot products that follow one another.
 
     Parameters
     ----------
     left, right : one sequence of integers a dot product, of any length
     initial : one integer a dot product
-    shift, activate, i_exponent, o_exponent : as for `golden.finish`
+    shift, activate, i_exponent, o_exponent, seed : as for `golden.finish`
+    tiles : dot products of each tile; by default all are one tile
 
     Raises
     ------
     ValueError
-        If the numbers of dot products or of pairs differ.
+        If the numbers of dot products or of pairs differ, or there is a seed and the lane has no
+        noise.
     """
     if not len(left) == len(right) == len(initial):
         raise ValueError(f"left, right and initial must have one entry a dot product, not "
@@ -40,12 +43,19 @@ def make_job(spec: MacLaneSpec, name: str, left: Sequence[Any], right: Sequence[
     lengths = [len(row) for row in left]
     if lengths != [len(row) for row in right]:
         raise ValueError("left and right must have the same number of pairs in each dot product")
+    if seed is not None and not spec.noise_bits:
+        raise ValueError(f"seed must be None for a lane with noise_bits = 0, not {seed}")
+    tiles = [len(left)] if tiles is None else list(tiles)
+    if sum(tiles) != len(left):
+        raise ValueError(f"tiles must be {len(left)} dot products together, not {sum(tiles)}")
     operands = {"left": [np.asarray(row, dtype=np.int64).tolist() for row in left],
                 "right": [np.asarray(row, dtype=np.int64).tolist() for row in right],
                 "initial": np.asarray(initial, dtype=np.int64),
                 "shift": int(shift), "activate": int(activate)}
+    if seed is not None:
+        operands["seed"] = int(seed)
     job = Job("mac_lane", name, operands, {"i": int(i_exponent), "o": int(o_exponent)},
-              {"pairs": lengths})
+              {"pairs": lengths, "tiles": tiles})
     return job.with_cycles(predicted_cycles(spec, job))
 
 
@@ -82,27 +92,41 @@ def random_job(spec: MacLaneSpec, rng: np.random.Generator) -> Job:
         initial.append(_clipped(total - int(golden.accumulate(a, b, 0)), spec))
     order = rng.permutation(len(left))
     left, right, initial = ([rows[k] for k in order] for rows in (left, right, initial))
+    seed, tiles = None, None
+    if spec.noise_bits:
+        ends = np.sort(rng.choice(np.arange(1, len(left)), 2, replace=False))
+        tiles = np.diff([0, *ends, len(left)]).tolist()
+        seed = (None, 0, int(rng.integers(1 << spec.noise_bits)))[rng.integers(3)]
     return make_job(spec, "random dot products", left, right, initial, shift, activate=activate,
-                    i_exponent=i_exponent, o_exponent=o_exponent)
+                    i_exponent=i_exponent, o_exponent=o_exponent, seed=seed, tiles=tiles)
 
 
 def signals(spec: MacLaneSpec, job: Job) -> dict[str, int]:
     """Values of the constant inputs."""
+    seed = job.operands.get("seed")
+    # A seed must not matter to what is rounded to nearest.
+    noise = {"stochastic": int(seed is not None), "seed": 5 if seed is None else int(seed)}
     return {"shift": int(job.operands["shift"]), "activate": int(job.operands["activate"]),
-            "i_exponent": job.exponents["i"], "o_exponent": job.exponents["o"]}
+            "i_exponent": job.exponents["i"], "o_exponent": job.exponents["o"],
+            **(noise if spec.noise_bits else {})}
 
 
 def stimulus(spec: MacLaneSpec, job: Job) -> dict[str, list[Beat]]:
     """Beats of the operands; `initial` is drawn from the dot product's first beat alone."""
     beats: list[Beat] = []
-    for left, right, initial in zip(job.operands["left"], job.operands["right"],
-                                    job.operands["initial"], strict=True):
+    ends = set(np.cumsum(_tiles(job)).tolist())
+    for number, (left, right, initial) in enumerate(zip(
+            job.operands["left"], job.operands["right"], job.operands["initial"], strict=True)):
         count = int(cost.beats_of(spec, len(left)))
         a, b = (np.pad(np.asarray(row, dtype=np.int64), (0, count * spec.macs - len(row)))
                 .reshape(count, spec.macs).tolist() for row in (left, right))
-        # Later beats carry another initial value: a lane that reads it there is found out.
+        # Later beats carry another initial value: a lane that reads it there is found out. So is
+        # one that takes a tile's end from another beat than a dot product's last.
+        tile_last = int(number + 1 in ends)
         beats += [{"left": a[k], "right": b[k], "last": int(k == count - 1),
-                   "initial": int(initial) if k == 0 else ~int(initial)} for k in range(count)]
+                   "initial": int(initial) if k == 0 else ~int(initial),
+                   **({"tile_last": tile_last if k == count - 1 else 1 - tile_last}
+                      if spec.noise_bits else {})} for k in range(count)]
     return {"i": beats}
 
 
@@ -110,17 +134,27 @@ def expected(spec: MacLaneSpec, job: Job) -> dict[str, list[Beat]]:
     """Results by the golden model."""
     left, right = _padded(job.operands["left"]), _padded(job.operands["right"])
     initial = np.asarray(job.operands["initial"], dtype=np.int64)
-    value, accumulator = golden.lane(left, right, initial, int(job.operands["shift"]), spec,
-                                     activate=int(job.operands["activate"]),
-                                     i_exponent=job.exponents["i"], o_exponent=job.exponents["o"])
-    return {"o": [{"value": int(v), "accumulator": int(a)}
-                  for v, a in zip(value, accumulator, strict=True)]}
+    results: list[Beat] = []
+    for end, count in zip(np.cumsum(_tiles(job)), _tiles(job), strict=True):
+        tile = slice(end - count, end)
+        value, accumulator = golden.lane(
+            left[tile], right[tile], initial[tile], int(job.operands["shift"]), spec,
+            activate=int(job.operands["activate"]), i_exponent=job.exponents["i"],
+            o_exponent=job.exponents["o"], seed=job.operands.get("seed"))
+        results += [{"value": int(v), "accumulator": int(a)}
+                    for v, a in zip(value, accumulator, strict=True)]
+    return {"o": results}
 
 
 def predicted_cycles(spec: MacLaneSpec, job: Job) -> int:
     """Cycles by the cost function."""
     beats = sum(int(cost.beats_of(spec, len(row))) for row in job.operands["left"])
     return int(cost.cycles(spec, beats))
+
+
+def _tiles(job: Job) -> list[int]:
+    """Dot products of each tile; a job of before there were tiles is one."""
+    return job.shapes.get("tiles", [len(job.operands["left"])])
 
 
 def _padded(rows: Sequence[Any]) -> np.ndarray:

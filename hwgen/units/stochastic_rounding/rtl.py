@@ -53,24 +53,34 @@ class StochasticRounding(wiring.Component):
         shift = Signal.like(self.shift, reset_less=True)
         m.d.sync += shift.eq(self.shift)
         pipe = Pipeline(m, self.i, name="round")
-        value, carried = shift_stochastic(pipe, self.i.p.value, shift, self.spec.bits,
-                                          self._noise(m, pipe.advance), last=self.i.p.last)
+        noise = noise_of(m, self.i.p.seed, self.i.p.last, pipe.advance)
+        value, carried = shift_stochastic(pipe, self.i.p.value, shift, self.spec.bits, noise,
+                                          last=self.i.p.last)
         pipe.finish(self.o, value=value, **carried)
         return m
 
-    def _noise(self, m, accepted):
-        """The noise of the element that is offered."""
-        state = Signal(self.spec.noise_bits, reset_less=True)
-        first = Signal(init=1)
-        seed, start, leapt = self.i.p.seed, Signal.like(state), Signal.like(state)
-        columns = leap_columns(self.spec.noise_bits)
-        m.d.comb += [
-            start.eq(Mux(first, Mux(seed == 0, ZERO_SEED, seed), state)),
-            leapt.eq(Cat(
-                reduce(xor, (bit for bit, column in zip(start, columns, strict=True)
-                             if column >> place & 1))
-                for place in range(self.spec.noise_bits))),
-        ]
-        with m.If(accepted):
-            m.d.sync += [state.eq(leapt), first.eq(self.i.p.last)]
-        return leapt
+
+def noise_of(m, seed, last, accepted):
+    """Noise of the element that is offered: a register that leaps with every element.
+
+    Parameters
+    ----------
+    m : the module that gets the register
+    seed : unsigned value; counts on the first element of a tile, 0 as 1
+    last : whether the element is the last of its tile
+    accepted : whether it goes on in this cycle
+    """
+    state = Signal(len(seed), reset_less=True)
+    first = Signal(init=1)
+    start, leapt = Signal.like(state), Signal.like(state)
+    columns = leap_columns(len(seed))
+    m.d.comb += [
+        start.eq(Mux(first, Mux(seed == 0, ZERO_SEED, seed), state)),
+        leapt.eq(Cat(
+            reduce(xor, (bit for bit, column in zip(start, columns, strict=True)
+                         if column >> place & 1))
+            for place in range(len(seed)))),
+    ]
+    with m.If(accepted):
+        m.d.sync += [state.eq(leapt), first.eq(last)]
+    return leapt

@@ -39,7 +39,7 @@ def test_area_is_that_of_the_units_and_memories(technology: Technology) -> None:
     found = technology.area_um2(DesignBatch.of([design]))
     specs, lanes = design.unit_specs, design.pes * design.lanes_per_pe
     count = {"lane": lanes, "pre_sparsity": lanes, "dynatran": lanes, "post_sparsity": lanes,
-             "stochastic_rounding": lanes, "softmax": 2 * design.pes, "layer_norm": design.pes,
+             "softmax": 2 * design.pes, "layer_norm": design.pes,
              "residual_add": design.pes}
     assert set(count) == set(UNITS)
     for block, (unit, cost) in UNITS.items():

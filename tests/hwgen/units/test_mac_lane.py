@@ -1,5 +1,6 @@
 """Dot products against Python's integers."""
 
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -14,6 +15,10 @@ from hwgen.units.activation.spec import ActivationSpec
 from hwgen.units.mac_lane import golden, jobs
 from hwgen.units.mac_lane.cost import beats_of, cycles, latency, tree_rows
 from hwgen.units.mac_lane.spec import MacLaneSpec
+from hwgen.units.stochastic_rounding.golden import golden as stochastic
+from hwgen.units.stochastic_rounding.spec import StochasticRoundingSpec
+
+RNG = np.random.default_rng
 
 
 def exact(left: np.ndarray, right: np.ndarray, initial: np.ndarray, shift: int,
@@ -166,8 +171,46 @@ def test_a_deep_tree_takes_another_cycle() -> None:
     assert [tree_rows(MacLaneSpec(*spec, 62, "relu")) for spec in specs] == rows
     assert [latency(MacLaneSpec(*spec, 62, "relu")) for spec in specs] == wanted
     macs, bits = np.asarray(specs).T
-    batch = SimpleNamespace(macs=macs, bits=bits, nonlinearity=np.asarray(["relu"] * len(specs)))
+    batch = SimpleNamespace(macs=macs, bits=bits, nonlinearity=np.asarray(["relu"] * len(specs)),
+                            noise_bits=0)
     np.testing.assert_array_equal(latency(batch), wanted)
+
+
+def test_stochastic_rounding_takes_another_cycle() -> None:
+    plain = AcceleratorDesign.load("edge").model_dump()
+    training = {**plain, "stochastic_rounding": True}
+    batch = DesignBatch.of([plain, training])
+    np.testing.assert_array_equal(batch.mac_lane.noise_bits, [0, 16])
+    np.testing.assert_array_equal(latency(batch.mac_lane), [14, 15])
+
+
+def test_a_seed_rounds_each_tile_stochastically() -> None:
+    spec = MacLaneSpec(2, 8, 20, "relu", 8)
+    rounding = StochasticRoundingSpec(20, 8, 8)
+    sums = RNG(4).integers(-(1 << 13), 1 << 13, size=(3, 40))
+    for seed in (0, 7, np.asarray([1, 2, 255])):
+        rounded = stochastic(sums, 5, seed, rounding)
+        assert (golden.finish(sums, 5, spec, seed=seed) == rounded).all()
+        relu = golden.finish(sums, 5, spec, activate=1, seed=seed)
+        assert (relu == np.maximum(rounded, 0)).all()
+    nearest = golden.finish(sums, 5, spec)
+    assert (nearest != golden.finish(sums, 5, spec, seed=7)).any()
+    assert (nearest == golden.finish(sums, 5, replace(spec, noise_bits=0))).all()
+    # The mean over the noise is the sum itself.
+    tile = np.full(255, 5 * 32 + 11)
+    assert golden.finish(tile, 5, spec, seed=1).sum() == 255 * 5 + (11 << 3)
+
+
+def test_a_lane_without_noise_takes_no_seed() -> None:
+    spec = MacLaneSpec(2, 8, 20, "relu")
+    with pytest.raises(ValueError, match="noise_bits = 0, which only rounds to nearest, not 3"):
+        golden.finish(np.asarray([1]), 0, spec, seed=3)
+    with pytest.raises(ValueError, match="noise_bits = 0, not 3"):
+        jobs.make_job(spec, "one", [[1]], [[1]], [0], 0, seed=3)
+    with pytest.raises(ValueError, match="noise_bits must be one of 0, 8, .* not 7"):
+        MacLaneSpec(2, 8, 20, "relu", 7)
+    with pytest.raises(ValueError, match="tiles must be 1 dot products together, not 3"):
+        jobs.make_job(spec, "one", [[1]], [[1]], [0], 0, tiles=[1, 2])
 
 
 def test_beats() -> None:
