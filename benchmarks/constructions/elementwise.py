@@ -1,17 +1,15 @@
 """Plain lower bounds for the units that do little to each element."""
 
 from functools import reduce
-from operator import xor
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from constructions.registers import Registers
+from constructions.registers import Registers, noise
 
 from hwgen.lib.arithmetic import shift_stochastic
 from hwgen.lib.compaction import PrefixCounts, at_least, close_gaps, switches
 from hwgen.units.pre_sparsity.rtl import GROUP, SIDES
-from hwgen.units.stochastic_rounding.noise import leap_columns
 
 
 class DynatranBound(wiring.Component):
@@ -164,11 +162,7 @@ class StochasticRoundingBound(wiring.Component):
     def elaborate(self, platform):
         """Return the module."""
         m = Module()
-        state = Signal(self.spec.noise_bits, reset_less=True)
-        leapt = Cat(reduce(xor, (bit for bit, column in
-                                 zip(state, leap_columns(len(state)), strict=True)
-                                 if column >> place & 1)) for place in range(len(state)))
-        m.d.sync += state.eq(Mux(self.load, self.seed, leapt))
+        state = noise(m, self.load, self.seed)
         pipe = Registers(m, "round", (*self._cuts, 2))
         value, _ = shift_stochastic(pipe, self.value, self.shift, self.spec.bits, state)
         s = pipe.stage(rounded=value)

@@ -3,9 +3,9 @@
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from constructions.registers import Registers, accumulate
+from constructions.registers import Registers, accumulate, noise
 
-from hwgen.lib.arithmetic import shift_round
+from hwgen.lib.arithmetic import shift_round, shift_stochastic
 from hwgen.lib.bit_heap import BitHeap
 from hwgen.lib.multiplier import add_product
 from hwgen.units.activation.rtl import column, tail_shapes
@@ -18,6 +18,9 @@ with one more, 16 multipliers of 20 bits miss 1.429 ns."""
 
 class LaneBound(wiring.Component):
     """Dot products of `macs` pairs a cycle, rounded, and gelu of the result.
+
+    A lane with `noise_bits` rounds stochastically alone: its shifter is wider and takes one stage
+    more, and a register of noise leaps in every cycle.
 
     Multipliers (Booth's rows), one carry-save tree, the accumulator with the only carry-propagate
     adder, shift, rounding and saturation; gelu's table, Horner's steps and product, and again shift
@@ -43,6 +46,8 @@ class LaneBound(wiring.Component):
     shift : of the sum, 0 to accumulator_bits − 1
     fall : right shift of the rounded sum, 2^`whole` times larger, onto the table's grid
     rise : right shift of the result, which is 2^LARGEST_GAIN times too large
+    load, seed : with noise alone: whether it begins at `seed` in the next cycle
+    noise : with noise alone: what is added to a sum in the cycle after it is complete
     value : signed(bits), `latency` cycles after a dot product's last beat
     accumulator : the sum
     """
@@ -60,6 +65,8 @@ class LaneBound(wiring.Component):
             "fall": In(range(self.whole + spec.bits + 1)),
             "rise": In(range(spec.bits + LARGEST_GAIN + 1)),
             "value": Out(signed(spec.bits)),
+            **({"load": In(1), "seed": In(spec.noise_bits), "noise": Out(spec.noise_bits)}
+               if spec.noise_bits else {}),
             **({"initial": In(wide)} if with_initial else {}),
             **({"accumulator": Out(wide)} if with_sum else {}),
         })
@@ -71,7 +78,12 @@ class LaneBound(wiring.Component):
         pipe = Registers(m, "lane")
         total = self._accumulate(m, pipe)
         carried = {"accumulator": total} if self._with_sum else {}
-        value, carried = shift_round(pipe, total, self.shift, spec.bits, **carried)
+        if spec.noise_bits:
+            m.d.comb += self.noise.eq(noise(m, self.load, self.seed))
+            value, carried = shift_stochastic(pipe, total, self.shift, spec.bits, self.noise,
+                                              **carried)
+        else:
+            value, carried = shift_round(pipe, total, self.shift, spec.bits, **carried)
         s = pipe.stage(value=value, **carried)
         carried = {name: getattr(s, name) for name in carried}
         value, carried = self._gelu(m, pipe, s.value, carried)

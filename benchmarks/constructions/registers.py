@@ -1,10 +1,13 @@
 """Pipelines of bare registers, for constructions that nobody stops and nobody asks."""
 
+from functools import reduce
+from operator import xor
 from types import SimpleNamespace
 
-from amaranth.hdl import Const, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
 
 from hwgen.lib.bit_heap import BitHeap
+from hwgen.units.stochastic_rounding.noise import leap_columns
 
 
 class Registers:
@@ -64,3 +67,13 @@ def accumulate(m, heap, first, name):
     left, right = loop.rows()
     m.d.sync += total.eq(left + right)
     return total
+
+
+def noise(m, load, seed):
+    """Register that leaps in every cycle, or takes the seed where `load` is 1."""
+    state = Signal(len(seed), name="noise_state", reset_less=True)
+    leapt = Cat(reduce(xor, (bit for bit, column in
+                             zip(state, leap_columns(len(state)), strict=True)
+                             if column >> place & 1)) for place in range(len(state)))
+    m.d.sync += state.eq(Mux(load, seed, leapt))
+    return state

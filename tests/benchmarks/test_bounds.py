@@ -125,6 +125,33 @@ def test_lane(further):
             assert given == (value if further else (value[0], None))
 
 
+def test_lane_with_noise():
+    spec = MacLaneSpec(1, 8, 20, "gelu", 8)
+    component = LaneBound(spec)
+    rng = np.random.default_rng(3)
+    beats, shift, seen = rng.integers(-128, 128, (200, 2)), 6, []
+
+    def drive(ctx, beat):
+        seen.append(ctx.get(component.noise))
+        ctx.set(component.load, len(seen) == 1)
+        ctx.set(component.seed, 0x35)
+        put(ctx, component.left, beat[:1])
+        put(ctx, component.right, beat[1:])
+        ctx.set(component.first, 1)
+        ctx.set(component.shift, shift)
+        # Exponents at which gelu of what is positive is itself.
+        ctx.set(component.fall, LIMIT_LOG2 - 3)
+        ctx.set(component.rise, LARGEST_GAIN)
+
+    given = run(component, list(beats), drive, lambda ctx: ctx.get(component.value))
+    # A sum is complete two cycles after its operands.
+    noise = np.array(seen)[2:]
+    sums = beats.prod(axis=1)
+    rounded = np.clip((sums + (noise[:200] >> 2)) >> shift, -128, 127)
+    assert len(set(noise.tolist())) > 100
+    assert (np.array(given) == np.maximum(rounded, 0)).all()
+
+
 def test_dynatran():
     spec = DynatranSpec(3, 5)
     component = DynatranBound(spec)

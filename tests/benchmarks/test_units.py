@@ -65,25 +65,27 @@ def unit(area: float | None, delay: float | None = 1.0, bound: float | None = No
 
 def test_lane_targets() -> None:
     found = units.lane_targets({
-        "mac_lane": unit(46_000, 1.35, 40_000), "stochastic_rounding": unit(2_000, 0.7),
-        "dynatran": unit(5_000), "post_sparsity": unit(6_270)})
+        "mac_lane": unit(46_000, 1.35, 40_000), "dynatran": unit(5_000),
+        "post_sparsity": unit(6_270)}, Figures(48_000, 0.7), Figures(42_000, 1.4))
     assert [(each["value"], each["limit"], each["met"]) for each in found] == [
         (1.15, 1.15, True),
+        (1.35, 1.429, True),
+        (pytest.approx(48 / 42), 1.15, True),
+        (0.7, 1.429, True),
         (48_000, 76_800, True),
         # 1 / (1.429 ns · 48,000 µm²) over 1 / (2.33 ns · 47,102 µm²)
         (pytest.approx(2.33 * 47_102 / (1.429 * 48_000)), 1, True),
-        (1.35, 1.429, True),
         (0.245, 0.25, True),
     ]
 
 
 def test_lane_targets_that_are_missed() -> None:
     found = list(units.lane_targets({
-        "mac_lane": unit(75_000, 1.43, 60_000), "stochastic_rounding": unit(2_000, 2.4),
-        "dynatran": unit(10_000), "post_sparsity": unit(8_750)}))
-    assert [each["met"] for each in found] == [False] * 5
-    assert found[2]["value"] == pytest.approx(2.33 * 47_102 / (2.4 * 77_000))
-    assert found[4]["value"] == 0.25
+        "mac_lane": unit(75_000, 1.43, 60_000), "dynatran": unit(10_000),
+        "post_sparsity": unit(8_750)}, Figures(77_000, 2.4), Figures(60_000, 1.4)))
+    assert [each["met"] for each in found] == [False] * 7
+    assert found[5]["value"] == pytest.approx(2.33 * 47_102 / (2.4 * 77_000))
+    assert found[6]["value"] == 0.25
 
 
 def test_the_largest_lane_that_is_allowed_is_level_with_the_published_one() -> None:
@@ -95,8 +97,8 @@ def test_the_largest_lane_that_is_allowed_is_level_with_the_published_one() -> N
 def test_targets_of_units_without_figures_are_not_known() -> None:
     nothing = unit(None, None)
     found = units.lane_targets(dict.fromkeys(
-        ("mac_lane", "stochastic_rounding", "dynatran", "post_sparsity"), nothing))
-    assert [each["met"] for each in found] == [None] * 5
+        ("mac_lane", "dynatran", "post_sparsity"), nothing), None, Figures(1, 1))
+    assert [each["met"] for each in found] == [None] * 7
 
 
 def test_dividers_are_counted_without_their_register() -> None:

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hwgen.units.ppa import Ppa
 from hwgen.units.pre_sparsity.maximum import expected_maximum, mean
+from hwgen.units.stages import tree_levels
 
 __all__ = ["LATENCY", "cycles", "cycles_back_to_back", "cycles_distribution", "distributions",
            "expected_maximum", "latency", "mean", "periods"]
@@ -200,13 +201,14 @@ def _accept(state: NDArray[np.float64], macs: int, depth: int, pairs: NDArray[np
 
 
 def _terms(spec: Any) -> tuple[Any, ...]:
-    """Networks that move a window's values, registers of operands and of pairs, counts of masks."""
+    """A window's values and the switches to their columns, FIFO, pairs that leave, counts."""
     return (
         spec.window * spec.bits,
+        spec.window * spec.bits * tree_levels(spec.macs),
         spec.fifo_depth * spec.bits,
         spec.macs * spec.bits,
         spec.window,
-        spec.macs,
+        1,
     )
 
 
