@@ -45,6 +45,12 @@ OTHER_FORMATS = {
 }
 """What a unit's number format says else than those of the others."""
 
+EITHER_ROUNDING = {
+    "rounding": "half to even, or, where `stochastic` is 1, up with the probability of the "
+    "fraction; saturating"
+}
+"""What that of a lane with noise says."""
+
 # Yosys declares a signal of no bits as [-1:0], which Verilog takes for two; nothing refers to it.
 _NO_BITS = re.compile(r"^ *(?:\(\*.*\*\)\n *)?wire \[-1:0\] [^;]*;\n", re.M)
 
@@ -177,6 +183,7 @@ def _unit_entry(unit: str, spec: Any, module: VerilogModule) -> dict[str, Any]:
             "bits": parameters["bits"],
             "value": "integer * 2**exponent; exponents are inputs, constant during a job",
             "rounding": "half to even, saturating",
+            **(EITHER_ROUNDING if unit == "mac_lane" and parameters["noise_bits"] else {}),
             **OTHER_FORMATS.get(unit, {}),
         },
         "ports": [port.to_json() for port in module.ports],
