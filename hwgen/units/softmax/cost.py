@@ -23,6 +23,9 @@ RECIPROCAL = 1 + 2 + 4
 NORMALISE = 3
 """Phase 3: operands, product in two rows, their sum."""
 
+LONGEST_RECORDED = 64
+"""Beats of the longest row whose power is recorded."""
+
 
 def maximum_stages(parallel: Any) -> Any:
     """Registers of the comparator tree, one every two levels."""
@@ -112,17 +115,18 @@ def memory_pj(spec: SoftmaxSpec) -> float:
 
 
 def _terms(spec: Any) -> tuple[Any, ...]:
-    """An element's products, shifters and registers, the reciprocal, queues that are registers."""
+    """An element's products, its registers, the reciprocal; queues that are registers; rows' ends.
+
+    What a row takes once counts by the beats of the rows whose power was recorded (workload.py).
+    """
     held = sum(depth * width for name, (depth, width) in queues(spec).items()
                if name not in macros(spec))
-    growth = (spec.max_row - 1).bit_length()
     return (
         spec.parallel * spec.bits**2,
         spec.parallel * spec.bits,
-        spec.parallel * growth,
-        spec.bits**2,
+        spec.bits,
         held,
-        1,
+        1 / min(beats(spec.max_row, spec.parallel), LONGEST_RECORDED),
     )
 
 

@@ -6,16 +6,17 @@ import numpy as np
 
 from hwgen.program import Job
 from hwgen.units.operands import typical
+from hwgen.units.softmax.cost import LONGEST_RECORDED
 from hwgen.units.softmax.jobs import make_job
 from hwgen.units.softmax.spec import SoftmaxSpec
 
 OPERATION = "element"
-BEATS = 192
+BEATS = 3 * LONGEST_RECORDED
 
 
 def job(spec: SoftmaxSpec, rng: np.random.Generator, density: float) -> Job:
     """Rows of scores of which a share of 1 − density was pruned to zero."""
-    length = min(spec.max_row, BEATS * spec.parallel // 3)
+    length = min(spec.max_row, LONGEST_RECORDED * spec.parallel)
     rows = typical(rng, (max(BEATS * spec.parallel // length, 1), length), spec.bits, density)
     valid_masks = np.ones_like(rows)
     # The scores' standard deviation is then 2: a few elements have most of the weight.
