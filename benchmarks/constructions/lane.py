@@ -11,7 +11,7 @@ from hwgen.lib.multiplier import add_product
 from hwgen.units.activation.rtl import column, tail_shapes
 from hwgen.units.activation.table import DEGREE, LARGEST_GAIN, LIMIT_LOG2, tail_table
 
-FIRST_LEVELS = 10
+FIRST_LEVELS = 9
 """Levels of full adders in the cycle of the multipliers: the more, the fewer bits are registered;
 with one more, 16 multipliers of 20 bits miss 1.429 ns."""
 

@@ -13,7 +13,7 @@ from hwgen.lib.window import leading, round_half
 from hwgen.units.layer_norm.table import ROOT_GUARD, TERM_FRACTION, Format, reciprocal_root
 
 FIRST_LEVELS = 10
-"""Levels of full adders in the cycle of the squares, as in the bound of mac_lane."""
+"""Levels of full adders in the cycle of the squares: the more, the fewer bits are registered."""
 
 
 class LayerNormBound(wiring.Component):
@@ -50,10 +50,10 @@ class LayerNormBound(wiring.Component):
     Ports of "scale"
     ----------------
     value, count, total : a beat, and its row's
-    gamma : a cycle later
-    shift : three cycles later, by how much (n·x − Σx)·γ is shifted right from window − 1 bits above
+    gamma : two cycles later
+    shift : four cycles later, by how much (n·x − Σx)·γ is shifted right from window − 1 bits above
         its place
-    root, offset : four cycles later: factor, and β with TERM_FRACTION bits below the result's last
+    root, offset : five cycles later: factor, and β with TERM_FRACTION bits below the result's last
     o : the result
     """
 
@@ -128,8 +128,10 @@ class LayerNormBound(wiring.Component):
             # −v is ¬v + 1.
             heap.add(heap.named((~self.total).as_signed(), "total"))
             heap.add(1)
-            centred.append(sum(heap.rows())[:heap.width].as_signed())
-        s = pipe.stage(centred=centred)
+            centred.append(heap.compress(heap.height))
+        s = pipe.stage(rows=[heap.bits() for heap in centred])
+        s = pipe.stage(centred=[sum(heap.from_register(rows).rows())[:heap.width].as_signed()
+                                for heap, rows in zip(centred, s.rows, strict=True)])
         for k in lane:
             heap = BitHeap(m, form.product, f"scaled_{k}")
             add_product(heap, s.centred[k], self.gamma[k])

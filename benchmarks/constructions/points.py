@@ -44,7 +44,7 @@ def refresh(path: Path, components: Iterable[tuple[str, Any, int, Callable[[], A
     rows: dict[str, Row] = {}
     planned = list(components)
     for name, spec, clock_ps, make in planned:
-        elaborated = elaborate(make(), "component")
+        elaborated = elaborate(make(), "bound")
         made_from = {key: value for key, value in origin(elaborated, clock_ps).items()
                      if key in FIELDS}
         row = old.get(name, {})

@@ -385,11 +385,11 @@ def test_layer_norm():
         exact = layer_norm(row, -4, gamma[:len(row)], -6, beta[:len(row)], -5, -4, spec)
         for k in range(0, min(len(row), 4), 2):
             wanted.append(exact[k:k + 2].tolist())
-            # Inputs that are needed up to four cycles later stay until they are.
-            beats += 5 * [(row[k:k + 2], len(row), total, gamma[k:k + 2], root, power,
+            # Inputs that are needed up to five cycles later stay until they are.
+            beats += 6 * [(row[k:k + 2], len(row), total, gamma[k:k + 2], root, power,
                            offsets[k:k + 2])]
     given = run(component, beats, drive_row, lambda ctx: got(ctx, component.o))
-    assert given[::5] == wanted
+    assert given[::6] == wanted
 
 
 @pytest.mark.parametrize("kind", ["ripple", "operator"])
