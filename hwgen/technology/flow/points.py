@@ -53,6 +53,12 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {**_format(8), "stochastic_rounding": True},
     {**_format(16), "nonlinearity": "relu", "macs_per_lane": 8, "stochastic_rounding": True},
     {**_format(24), "macs_per_lane": 4, "stochastic_rounding": True},
+    {"macs_per_lane": 1},
+    {**_format(8), "macs_per_lane": 1},
+    {**_format(16), "nonlinearity": "relu", "macs_per_lane": 1},
+    {"macs_per_lane": 2},
+    {**_format(12), "macs_per_lane": 2},
+    {**_format(24), "nonlinearity": "relu", "macs_per_lane": 2},
 )
 """Fields in which designs differ from the default one, in the order of their use."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hwgen.units.ppa import Ppa
+from hwgen.units.stages import tree_levels
 
 LATENCY = 1
 """The register slice at the output."""
@@ -32,8 +33,9 @@ def cycles_back_to_back(spec: Any, beats: Any) -> Any:
 
 
 def _terms(spec: Any) -> tuple[Any, ...]:
-    """A value's negation, comparison and registers, and a beat's own."""
-    return spec.parallel * spec.bits, spec.parallel, spec.bits, 1
+    """A value's comparison and registers, a beat's own, and what drives the threshold to all."""
+    levels = tree_levels(spec.parallel)
+    return spec.parallel * spec.bits, spec.parallel, spec.bits, levels * spec.bits, levels
 
 
 PPA = Ppa("dynatran", ("parallel", "bits"), _terms, operations=lambda spec: spec.parallel)

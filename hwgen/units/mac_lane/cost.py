@@ -6,7 +6,7 @@ from typing import Any
 
 from hwgen.units.activation import cost as activation_cost
 from hwgen.units.ppa import Ppa
-from hwgen.units.stages import carry_save_levels
+from hwgen.units.stages import carry_save_levels, tree_levels
 
 FIRST_LEVELS = 8
 """Levels of full adders in the cycle of the multipliers."""
@@ -58,14 +58,19 @@ def beats_of(spec: Any, length: Any) -> Any:
 
 
 def _terms(spec: Any) -> tuple[Any, ...]:
-    """Multipliers, their registers, accumulator and rounding, noise, and the non-linearity."""
+    """Multipliers, their registers, accumulator and rounding, noise, and the non-linearity.
+
+    The more pairs a sum has, the more sparse operands leave for the non-linearity to switch at.
+    """
+    gelu = spec.bits * (spec.nonlinearity == "gelu")
     return (
         spec.macs * spec.bits**2,
         spec.macs * spec.bits,
         spec.bits,
         1,
         spec.noise_bits,
-        spec.bits * (spec.nonlinearity == "gelu"),
+        gelu,
+        gelu * tree_levels(spec.macs),
     )
 
 

@@ -32,8 +32,11 @@ def cycles_back_to_back(spec: Any, elements: Any) -> Any:
 
 
 def _terms(spec: Any) -> tuple[Any, ...]:
-    """Registers of a word and of its selection, of the value that comes, of the masks."""
-    return spec.word * spec.bits, spec.word, spec.bits, spec.mask_word, 1
+    """Registers of a word and of its selection, of the value that comes, of the masks.
+
+    A word of one value needs no places.
+    """
+    return spec.word * spec.bits, spec.word, spec.bits, spec.mask_word, 1, 1 * (spec.word == 1)
 
 
 PPA = Ppa(

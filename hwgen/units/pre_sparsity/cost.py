@@ -208,6 +208,7 @@ def _terms(spec: Any) -> tuple[Any, ...]:
         spec.fifo_depth * spec.bits,
         spec.macs * spec.bits,
         spec.window,
+        spec.bits,
         1,
     )
 
