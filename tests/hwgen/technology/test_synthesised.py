@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from hwgen.design import AcceleratorDesign, DesignBatch
-from hwgen.design_space import DesignSpace
 from hwgen.technology.constants import Technology
 from hwgen.technology.scaling import Scaling
 from hwgen.technology.sram import memory
@@ -155,20 +154,6 @@ def test_macros_are_those_that_the_rtl_asks_for(unit: str, cost: Any, fields: di
     spec = spec_of(unit, fields)
     asked = elaborate(component_of(unit)(spec), unit).macros
     assert {(each.depth, each.width) for each in asked} == set(cost.macros(spec).values())
-
-
-@pytest.mark.parametrize("name", sorted(NODES))
-def test_the_points_cover_every_named_design_and_space(name: str) -> None:
-    # The committed points, not made-up ones.
-    technology = Technology.load(name)
-    named = DesignBatch.of(["edge", "server", "small"])
-    drawn = [DesignSpace.load(space).sample(3000, np.random.default_rng(0))
-             for space in ("demo", "published", "simulable")]
-    for designs in (named, *drawn):
-        for table in (technology.area_um2(designs), technology.leakage_mw(designs),
-                      *technology.dynamic_pj(designs).values()):
-            for block, values in table.items():
-                assert (values >= 0).all(), block
 
 
 def test_energy_of_row_memories() -> None:
