@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def _draw(axis: Any, panel: Panel) -> None:
     for line, colour, marker in zip(panel.lines, COLOURS * 9, MARKERS * 9, strict=False):
         axis.plot(line.x, line.y, color=colour, marker=marker, markersize=4, label=line.label)
     axis.set_xlabel(panel.x_label)
-    axis.set_ylabel(panel.y_label)
+    # An axis is as high as a label of some thirty letters is long.
+    axis.set_ylabel("\n".join(textwrap.wrap(panel.y_label, 30)))
     # Limits that are set end the automatic ones, and their margins.
     axis.set_ylim(0, 1.15 * max(max(line.y) for line in panel.lines))
     axis.locator_params(nbins=6)

@@ -8,6 +8,9 @@ from typing import Any
 from hwgen.datasheet.docstring import Docstring, as_markdown
 from hwgen.simulation.module import Field, Port
 
+ONLY_WITH = "only with "
+"""How the docstring begins what it says of a port that the default unit need not have."""
+
 
 def ports_section(unit: str, ports: Sequence[Port], component_class: Any) -> str:
     """List ports and the fields of their payloads.
@@ -21,11 +24,13 @@ def ports_section(unit: str, ports: Sequence[Port], component_class: Any) -> str
     Raises
     ------
     ValueError
-        If the docstring leaves out a port, or describes one that there is not.
+        If the docstring leaves out a port, or describes one that there is not as if there were.
     """
     said = Docstring.of(component_class).by_name("Ports")
     names = [port.name for port in ports]
-    for name in (*names, *said):
+    further = [name for name, text in said.items()
+               if name not in names and text.startswith(ONLY_WITH)]
+    for name in (*names, *(name for name in said if name not in further)):
         if name not in said or name not in names:
             raise ValueError(
                 f"the section Ports of {component_class.__name__}'s docstring must describe "
@@ -44,6 +49,8 @@ def ports_section(unit: str, ports: Sequence[Port], component_class: Any) -> str
             for port in ports
         ),
         "",
+        *(line for name in further for line in (
+            f"Other specs also have `{name}`, {as_markdown(said[name])}.", "")),
         "A stream is three signals of the Verilog module `" + unit + "`: `<port>__payload`, "
         "`<port>__valid` and `<port>__ready`; its direction is that of payload and valid. "
         "Constants are steady during a job.",

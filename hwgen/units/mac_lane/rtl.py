@@ -44,9 +44,9 @@ class MacLane(wiring.Component):
         together with `last`: the tile's last dot product ends
     o : stream of {value: signed(bits), accumulator: signed(accumulator_bits)}
     shift : right shift of the accumulator, 0 to accumulator_bits − 1
-    stochastic : with `noise_bits` alone: 1: sums are rounded up with the probability of the
+    stochastic : only with `noise_bits`: 1: sums are rounded up with the probability of the
         fraction; 0: to nearest, ties to even
-    seed : with `noise_bits` alone: unsigned(noise_bits), of every tile's noise; 0 counts as 1
+    seed : only with `noise_bits`: unsigned(noise_bits), of every tile's noise; 0 counts as 1
     activate : 0: rounded sums as they are; 1: the non-linearity is applied; 2: relu
     i_exponent, o_exponent : signed(8), exponents of the rounded sum and of the activation's result
     """

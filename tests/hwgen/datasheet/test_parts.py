@@ -133,6 +133,22 @@ def test_a_port_that_is_not_described_is_refused() -> None:
         ports_section("delay", ports, Other)
 
 
+def test_a_port_of_other_specs_is_told_apart() -> None:
+    class Wider(Delay):
+        """Delays numbers.
+
+        Ports
+        -----
+        i : numbers
+        o : the same numbers
+        step : only with `stride`: cycles between them
+        """
+
+    text = ports_section("delay", ports_of(Delay()), Wider)
+    assert "Other specs also have `step`, only with `stride`: cycles between them." in text
+    assert "| `step` |" not in text
+
+
 def test_a_plain_output_is_a_status() -> None:
     level = Port("level", "out", "signal", 3, (Field("level", 0, 3, None, False),))
 
