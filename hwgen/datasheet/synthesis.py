@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,12 @@ NOTES = {
     "other": "Other: of the netlist that was not taken, with or without gated clocks.",
 }
 """What readers are told where columns begin so."""
+
+FITTED: Sequence[str] = (
+    "area_um2", "energy_density_1_pj", "energy_density_0_5_pj", "energy_density_0_25_pj",
+    "leakage_mw", "idle_mw",
+)
+"""Columns that cost.py fits."""
 
 FIGURES = tuple(f"{kind.replace(' ', '_')}.svg" for kind in DRAWN)
 """Files of the figures."""
@@ -133,7 +141,27 @@ def synthesis_section(points: Points, spec: Any, folder: str) -> Synthesis:
             "In each panel one parameter varies, and what follows from it in brackets; the others "
             "are the default unit's."
         )
+    parts.append(_fits(points))
     return Synthesis("\n\n".join(parts), figures)
+
+
+def _fits(points: Points) -> str:
+    """How far the fits of cost.py are off at points that they do not know."""
+    ppa = import_module(f"hwgen.units.{points.unit}.cost").PPA
+    lines = [
+        "`cost.py` makes figures of these points for any spec within their range, each a sum of "
+        f"{len(ppa.terms(points.specs()[0]))} terms. Its errors at points left out of the fit:",
+        "",
+        "| quantity | median, % | largest, % |",
+        "| --- | ---: | ---: |",
+    ]
+    for name in FITTED:
+        try:
+            errors = 100 * np.abs(ppa.fit_to(points, name).left_out_errors)
+        except (ValueError, KeyError):
+            return "There are too few points yet for the fits of `cost.py`."
+        lines.append(f"| {label_of(name)} | {np.median(errors):.1f} | {errors.max():.1f} |")
+    return "\n".join(lines)
 
 
 def _sources(table: _Table) -> str:

@@ -228,6 +228,23 @@ class Ppa:
         """Fit of a column of the points, made once."""
         return _fit(self, quantity)
 
+    def fit_to(self, points: Points, quantity: str) -> Fit:
+        """Fit of a column of other points.
+
+        Raises
+        ------
+        ValueError
+            If they do not determine it.
+        """
+
+        def of_quantity(spec: Any) -> list[Any]:
+            terms = self.terms(spec)
+            if not quantity.startswith("energy"):
+                return list(terms)
+            return [term / self.operations(spec) for term in terms]
+
+        return Fit.of(points, quantity, self.parameters, of_quantity)
+
     def complete(self) -> bool:
         """Whether there are enough points for a fit."""
         if not has_points(self.unit):
@@ -274,13 +291,7 @@ def _points(unit: str) -> Points:
 
 @cache
 def _fit(ppa: Ppa, quantity: str) -> Fit:
-    def of_quantity(spec: Any) -> list[Any]:
-        terms = ppa.terms(spec)
-        if not quantity.startswith("energy"):
-            return list(terms)
-        return [term / ppa.operations(spec) for term in terms]
-
-    return Fit.of(_points(ppa.unit), quantity, ppa.parameters, of_quantity)
+    return ppa.fit_to(_points(ppa.unit), quantity)
 
 
 def _column(texts: list[str]) -> NDArray[Any]:

@@ -4,6 +4,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
@@ -23,6 +24,7 @@ from hwgen.simulation.simulators import MissingToolError
 from hwgen.simulation.waves import record
 from hwgen.units import registry
 from hwgen.units.dynatran import jobs as dynatran_jobs
+from hwgen.units.dynatran.cost import PPA as DYNATRAN
 from hwgen.units.dynatran.spec import DynatranSpec
 from hwgen.units.ppa import Points
 from hwgen.units.pre_sparsity.spec import PreSparsitySpec
@@ -244,6 +246,7 @@ def test_synthesised_points_become_a_table_and_figures() -> None:
         "](dynatran/area.svg)",
         "](dynatran/critical_path.svg)",
         "](dynatran/energy.svg)",
+        "There are too few points yet for the fits of `cost.py`.",
     ):
         assert line in sheet.text
     for name, there, absent in (
@@ -255,6 +258,13 @@ def test_synthesised_points_become_a_table_and_figures() -> None:
         assert all(f">{label}</text>" in svg for label in there), name
         assert not any(f">{label}</text>" in svg for label in absent), name
         assert len(svg.encode()) < 60_000
+
+
+def test_a_sheet_states_the_errors_of_the_fits() -> None:
+    errors = 100 * np.abs(DYNATRAN.fit("area_um2").left_out_errors)
+    line = f"| area (µm²) | {np.median(errors):.1f} | {errors.max():.1f} |"
+    points = Points.read("dynatran")
+    assert line in synthesis_section(points, DynatranSpec(16, 20), "x").text
 
 
 def test_parameters_that_follow_from_another_vary_with_it() -> None:
