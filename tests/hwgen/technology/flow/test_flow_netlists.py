@@ -166,6 +166,15 @@ def test_a_missed_frequency_is_a_figure_and_no_error(fpga_tools, tmp_path, monke
     assert 0 < row["fmax_mhz"] < 2000
 
 
+def test_what_is_too_large_says_how_large(tmp_path):
+    output = ("Info: \t              DP16KD:      33/    208    15%\n"
+              "Info: \t        TRELLIS_COMB:   88467/  83640   105%\n"
+              "ERROR: Unable to find legal placement for all cells.\n")
+    said = r"legal placement .*; it needs 88,467 TRELLIS_COMB of the chip's 83,640$"
+    with pytest.raises(FlowError, match=said):
+        fpga._counts(output, tmp_path)
+
+
 def test_what_cannot_be_placed_is_an_error(fpga_tools, tmp_path, monkeypatch):
     monkeypatch.setattr(fpga, "DEVICE", ("--85k", "--package", "NONE"))
     with pytest.raises(FlowError, match="nextpnr failed"):
