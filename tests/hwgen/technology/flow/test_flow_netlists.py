@@ -26,7 +26,10 @@ SMALL = {
     "dynatran": {"parallel": 2, "bits": 8},
     "pre_sparsity": {"macs": 2, "bits": 5, "window": 4, "fifo_depth": 8},
     "post_sparsity": {"bits": 6, "word": 4, "mask_word": 4},
-    "softmax": {"parallel": 2, "bits": 6, "max_row": 256},  # large enough for memory macros
+    # Large enough for memory macros.
+    "softmax": {"parallel": 2, "bits": 6, "max_row": 256},
+    "layer_norm": {"parallel": 2, "bits": 6, "max_row": 256, "epsilon": 1e-5},
+    "residual_add": {"parallel": 2, "bits": 6},
 }
 """A small spec of each unit; the default one of those that are not named."""
 
@@ -142,7 +145,10 @@ def test_a_small_netlist_of_every_unit_equals_golden(unit, gating, flow_tools, t
 def test_the_default_netlist_of_every_unit_equals_golden(unit, flow_tools, tmp_path):
     spec = points(unit)[0]
     rng = np.random.default_rng(4)
-    jobs = [jobs_of(unit).random_job(spec, rng) for _ in range(2)]
+    # Long rows would take hours, and show no more of the netlist.
+    drawn = [jobs_of(unit).random_job(spec, rng) for _ in range(8)]
+    jobs = [job for job in drawn if job.cycles <= 1000][:2]
+    assert len(jobs) == 2
     check_netlist(netlist_of(unit, spec, tmp_path), spec, jobs)
 
 
