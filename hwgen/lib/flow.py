@@ -148,3 +148,22 @@ def room(m, queue, reserve, name):
     reserved = Signal(range(queue.depth + 1), name=f"{name}_reserved")
     m.d.sync += reserved.eq(reserved + reserve - (queue.read & queue.ready))
     return reserved != queue.depth
+
+
+def running_sum(m, flow, value, shape, last, name):
+    """Sum of the values of a row's beats so far, this one included.
+
+    Parameters
+    ----------
+    m : the module that gets the register
+    flow : the pipeline in whose current stage `value` and `last` are
+    value, shape : a beat's part of the sum, and the sum's shape
+    last : whether the beat is the last of its row
+    name : prefix of the signals
+    """
+    so_far = Signal(shape, name=f"{name}_so_far")
+    now = Signal(shape, name=f"{name}_now")
+    m.d.comb += now.eq(so_far + value)
+    with m.If(flow.valid):
+        m.d.sync += so_far.eq(Mux(last, 0, now))
+    return now

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.arithmetic import add_in_halves, add_with_carry, named, popcount
 from hwgen.lib.bit_heap import BitHeap, two_rows
-from hwgen.lib.flow import Flow, Queue, room
+from hwgen.lib.flow import Flow, Queue, room, running_sum
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.lib.multiplier import add_recoded, recode
 from hwgen.lib.parabola import STAGES as PARABOLA
@@ -157,7 +157,7 @@ class LayerNorm(wiring.Component):
             total=two_rows(m, s.value, spec.bits + grown, "total"),
             count=popcount(m, list(s.valid_mask), "count"), last=s.last)
 
-        count = _running(m, flow, s.count, range(spec.max_row + 1), s.last, "count")
+        count = running_sum(m, flow, s.count, range(spec.max_row + 1), s.last, "count")
         total = (s.total[0] + s.total[1])[:spec.bits + grown].as_signed()
         widths = {name: len(values[0]) + grown for name, values in s.parts.items()}
         s = flow.stage(
@@ -169,7 +169,7 @@ class LayerNorm(wiring.Component):
         sums = {name: (left + right)[:widths[name]] for name, (left, right) in s.parts.items()}
         sums["cross"] = sums["cross"].as_signed()
         s = flow.stage(sums={**sums, "total": s.total}, count=s.count, last=s.last)
-        sums = {name: _running(m, flow, value, Shape(len(value) - grown + form.growth,
+        sums = {name: running_sum(m, flow, value, Shape(len(value) - grown + form.growth,
                                                      value.shape().signed), s.last, name)
                 for name, value in s.sums.items()}
         s = flow.stage(keep=s.last, **sums, count=s.count)
@@ -390,16 +390,6 @@ class LayerNorm(wiring.Component):
                 memory.write_address.eq(index),
                 memory.write_data.eq(values),
             ]
-
-
-def _running(m, flow, value, shape, last, name):
-    """Sum of the values of a row's beats so far, this one included."""
-    so_far = Signal(shape, name=f"{name}_so_far")
-    now = Signal(shape, name=f"{name}_now")
-    m.d.comb += now.eq(so_far + value)
-    with m.If(flow.valid):
-        m.d.sync += so_far.eq(Mux(last, 0, now))
-    return now
 
 
 def _for_lanes(flow, valid_mask, value, name):

@@ -106,13 +106,12 @@ class MacLane(wiring.Component):
         for left, right in zip(beat.left, beat.right, strict=True):
             add_product(heap, left, right)
         heap.add(heap.named(Mux(first, beat.initial, 0), "initial"))
-        ends = {"tile_last": beat.tile_last} if spec.noise_bits else {}
-        s = pipe.stage(bits=heap.compress(FIRST_LEVELS).bits(), first=first, last=beat.last, **ends)
+        s = pipe.stage(bits=heap.compress(FIRST_LEVELS).bits(), first=first, last=beat.last,
+                       **self._tile_end(beat))
         heap = heap.from_register(s.bits)
         if carry_save_levels(tree_rows(spec)) > FIRST_LEVELS + LAST_LEVELS:
-            ends = {"tile_last": s.tile_last} if spec.noise_bits else {}
             s = pipe.stage(bits=heap.compress(FIRST_LEVELS).bits(), first=s.first, last=s.last,
-                           **ends)
+                           **self._tile_end(s))
             heap = heap.from_register(s.bits)
         return heap, s
 
@@ -127,5 +126,8 @@ class MacLane(wiring.Component):
         left, right = heap.rows()
         with m.If(pipe.advance):
             m.d.sync += total.eq(left + right)
-        ends = {"tile_last": s.tile_last} if self.spec.noise_bits else {}
-        return total, pipe.stage(keep=s.last, **ends)
+        return total, pipe.stage(keep=s.last, **self._tile_end(s))
+
+    def _tile_end(self, stage):
+        """What noise must know of a beat, beside its sum."""
+        return {"tile_last": stage.tile_last} if self.spec.noise_bits else {}
