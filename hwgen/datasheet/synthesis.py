@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hwgen.datasheet.figures import Line, Panel, panels_figure
-from hwgen.units.ppa import Points
+from hwgen.units.ppa import FITTED, Points
 
 UNITS = {
     "um2": "µm²",
@@ -38,12 +37,6 @@ NOTES = {
     "other": "Other: of the netlist that was not taken, with or without gated clocks.",
 }
 """What readers are told where columns begin so."""
-
-FITTED: Sequence[str] = (
-    "area_um2", "energy_density_1_pj", "energy_density_0_5_pj", "energy_density_0_25_pj",
-    "leakage_mw", "idle_mw",
-)
-"""Columns that cost.py fits."""
 
 FIGURES = tuple(f"{kind.replace(' ', '_')}.svg" for kind in DRAWN)
 """Files of the figures."""

@@ -217,8 +217,7 @@ class Ppa:
         """
         if density not in DENSITIES:
             raise ValueError(f"density must be one of {DENSITIES}, not {density}")
-        quantity = f"energy_density_{density:g}_pj".replace("0.", "0_")
-        return self._evaluate(quantity, spec)
+        return self._evaluate(energy_column(density), spec)
 
     def _evaluate(self, quantity: str, spec: Any) -> Any:
         self.check(spec)
@@ -282,6 +281,15 @@ class Ppa:
 
 DENSITIES = (1.0, 0.5, 0.25)
 """Densities of operands at which energies were recorded."""
+
+
+def energy_column(density: float) -> str:
+    """Name of the column with the energy of an operation at a density of operands."""
+    return f"energy_density_{density:g}_pj".replace(".", "_")
+
+
+FITTED = ("area_um2", *map(energy_column, DENSITIES), "leakage_mw", "idle_mw")
+"""Columns that figures are fitted to."""
 
 
 @cache
