@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -265,6 +267,12 @@ class AcceleratorDesign(Named):
             parameters = UNIT_PARAMETERS["stochastic_rounding"](self)
             specs["stochastic_rounding"] = StochasticRoundingSpec(**parameters)
         return specs
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the design's canonical JSON, in hexadecimal digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write the design, complete, as YAML."""

@@ -25,7 +25,6 @@ from hwgen.simulation.folder import (
     MANIFEST,
     MANIFEST_SCHEMA,
     SCHEMA_VERSION,
-    design_hash,
     read_manifest,
 )
 from hwgen.simulation.module import Field, Port, VerilogModule
@@ -163,7 +162,7 @@ def _write(
             "tools": {name: _version(name) for name in TOOLS},
             "seed": seed,
             "design": design.model_dump(mode="json"),
-            "design_sha256": design_hash(design),
+            "design_sha256": design.sha256,
             "units": entries,
         },
     )

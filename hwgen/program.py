@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,3 +75,187 @@ def _array(value: Any) -> Any:
         return np.asarray(value, dtype=np.int64)
     except ValueError:
         return value
+
+
+WORD_BITS = 128
+"""Bits of a word of a program."""
+
+DESCRIPTOR_WORDS = 4
+"""Words of a descriptor, which a sequencer takes one a cycle."""
+
+FORMAT_VERSION = 1
+"""Of the descriptors' fields; a program's header names it."""
+
+OPCODE_BITS = 4
+
+_SCAN = (("row_stride", 20), ("b_stride", 20), ("wrap_stride", 20), ("wrap", 8))
+"""How a port walks: lines from a row to the next, from a b to the next, and from the last b of
+`wrap` to the first of the next ones (heads)."""
+
+_READ = (("enable", 1), ("bank", 1), ("line", 20), ("b", 12), ("rows", 14), ("lines", 10),
+         ("absent", 8), ("phase", 8))
+"""What a port reads in a step: from which line on, b's, rows of each, lines of each row; how many
+pieces of a row's last line are behind the row's end; how many b's of a wrap come before the first
+one."""
+
+
+def _prefixed(name: str, fields: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    return tuple((f"{name}_{field}", bits) for field, bits in fields)
+
+
+FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
+    "end": (),
+    "header": (("version", 8), ("design", 64)),
+    "configure": (
+        ("kind", 2),
+        ("shift", 6),
+        ("activate", 2),
+        ("stochastic", 1),
+        ("transposed", 1),
+        ("right_has_b", 1),
+        ("threshold", 24),
+        ("i_exponent", -8),
+        ("o_exponent", -8),
+        ("addend_exponent", -8),
+        ("sum_exponent", -8),
+        ("gamma_exponent", -8),
+        ("beta_exponent", -8),
+        ("length", 14),
+        ("sequence", 14),
+        ("valid_i", 14),
+        ("valid_j", 14),
+        *_prefixed("lane", (("b", 10), ("i", 10), ("j", 10))),
+        *_prefixed("unroll", (("b", 11), ("i", 11), ("j", 11))),
+        *_prefixed("left", _SCAN),
+        *_prefixed("right", _SCAN),
+        *_prefixed("result", _SCAN),
+        ("start", 24),
+        ("limit", 24),
+        *_prefixed("weights", (("line", 20), ("lines", 10), ("absent", 8))),
+    ),
+    "step": (
+        ("compute", 1),
+        ("load", 1),
+        *_prefixed("tiles", (("b", 11), ("i", 11), ("j", 11))),
+        *_prefixed("last", (("b", 7), ("i", 6), ("j", 6))),
+        ("windows", 10),
+        ("initial", 2),
+        ("closing", 1),
+        ("compute_left", 1),
+        ("compute_right", 1),
+        ("sums_bank", 1),
+        ("result_bank", 1),
+        *_prefixed("origin", (("i", 14), ("j", 14))),
+        ("seed", 24),
+        *_prefixed("left", _READ),
+        *_prefixed("right", _READ),
+        ("right_weights", 1),
+        ("bias_enable", 1),
+        ("bias", 16),
+        *_prefixed("write", (("enable", 1), ("bank", 1), ("line", 20), ("piece", 8), ("b", 12),
+                             ("rows", 14), ("pieces", 14), ("phase", 8), ("flush", 1))),
+    ),
+}
+"""Fields of each kind of descriptor, first to last from bit OPCODE_BITS on, with their bits;
+negative for a signed field."""
+
+OPCODES = {name: number for number, name in enumerate(FIELDS)}
+
+KINDS = ("product", "softmax", "norm")
+"""Values of `kind` in a configuration: who works in the steps that follow."""
+
+INITIAL = ("zero", "bias", "sums")
+"""Values of `initial` in a step: what its dot products start from."""
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What the sequencer takes for one step.
+
+    Parameters
+    ----------
+    opcode : "header", "configure", "step" or "end"
+    fields : by name; those left out are 0
+
+    Raises
+    ------
+    ValueError
+        For an unknown opcode or field, or a value that its field does not hold.
+    """
+
+    opcode: str
+    fields: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check names and ranges."""
+        if self.opcode not in FIELDS:
+            raise ValueError(f"opcode must be one of {', '.join(FIELDS)}, not {self.opcode!r}")
+        widths = dict(FIELDS[self.opcode])
+        for name, value in self.fields.items():
+            if name not in widths:
+                raise ValueError(f"a {self.opcode} has no field {name!r}, but {', '.join(widths)}")
+            low, high = _range(widths[name])
+            if not low <= value <= high:
+                raise ValueError(f"{name} of a {self.opcode} must be {low} to {high}, not {value}")
+
+    def word(self) -> int:
+        """Return all its bits, the opcode lowest."""
+        word, place = OPCODES[self.opcode], OPCODE_BITS
+        for name, bits in FIELDS[self.opcode]:
+            word |= (self.fields.get(name, 0) & ((1 << abs(bits)) - 1)) << place
+            place += abs(bits)
+        return word
+
+
+def _range(bits: int) -> tuple[int, int]:
+    return (-(1 << -bits - 1), (1 << -bits - 1) - 1) if bits < 0 else (0, (1 << bits) - 1)
+
+
+def assemble(descriptors: Iterable[Descriptor]) -> list[int]:
+    """Return a program's words, `DESCRIPTOR_WORDS` of `WORD_BITS` bits a descriptor, lowest first.
+
+    Parameters
+    ----------
+    descriptors : a header first, an end last
+    """
+    mask = (1 << WORD_BITS) - 1
+    return [
+        descriptor.word() >> WORD_BITS * number & mask
+        for descriptor in descriptors
+        for number in range(DESCRIPTOR_WORDS)
+    ]
+
+
+def disassemble(words: Iterable[int]) -> list[Descriptor]:
+    """Return the descriptors of a program's words; fields that are 0 are left out.
+
+    Raises
+    ------
+    ValueError
+        If the words are no whole descriptors, or an opcode is unknown.
+    """
+    words = list(words)
+    if len(words) % DESCRIPTOR_WORDS:
+        raise ValueError(f"a program is a multiple of {DESCRIPTOR_WORDS} words, not {len(words)}")
+    names = list(FIELDS)
+    found = []
+    for start in range(0, len(words), DESCRIPTOR_WORDS):
+        whole = sum(
+            word << WORD_BITS * number
+            for number, word in enumerate(words[start : start + DESCRIPTOR_WORDS])
+        )
+        opcode = whole & ((1 << OPCODE_BITS) - 1)
+        if opcode >= len(names):
+            raise ValueError(f"descriptor {start // DESCRIPTOR_WORDS} has the unknown opcode "
+                             f"{opcode}; known: 0 to {len(names) - 1}")
+        whole >>= OPCODE_BITS
+        fields = {}
+        for name, bits in FIELDS[names[opcode]]:
+            value = whole & ((1 << abs(bits)) - 1)
+            whole >>= abs(bits)
+            if bits < 0 and value >> -bits - 1:
+                value -= 1 << -bits
+            if value:
+                fields[name] = value
+        found.append(Descriptor(names[opcode], fields))
+    return found

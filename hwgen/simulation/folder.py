@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ def read_folder(path: str | Path) -> list[GeneratedUnit]:
     where = str(folder / MANIFEST)
     try:
         design = AcceleratorDesign.load(manifest["design"])
-        if design_hash(design) != manifest["design_sha256"]:
+        if design.sha256 != manifest["design_sha256"]:
             raise ValueError(f"{where}: design_sha256 is not that of the design")
         units = [
             _read_unit(folder, unit, entry, design) for unit, entry in manifest["units"].items()
@@ -69,12 +68,6 @@ def read_folder(path: str | Path) -> list[GeneratedUnit]:
     if not units:
         raise ValueError(f"{where} names no unit")
     return units
-
-
-def design_hash(design: AcceleratorDesign) -> str:
-    """Return the SHA-256 of a design's canonical JSON."""
-    text = json.dumps(design.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_unit(

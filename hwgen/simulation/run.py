@@ -145,7 +145,7 @@ def run_cases(
         "jobs": [_job_request(module, case) for case in cases],
         "runs": runs,
     }
-    answers = _simulate(module, request, simulator)
+    answers = simulate(module, request, simulator, "hwgen.simulation.bench")
     if len(answers) != len(runs):
         raise SimulationError(f"{module.name}: {len(answers)} results for {len(runs)} runs")
     return [
@@ -195,8 +195,22 @@ def _result(module: VerilogModule, case: Case, stall_seed: int | None, answer: A
     )
 
 
-def _simulate(module: VerilogModule, request: dict[str, Any], simulator: Simulator) -> list[Any]:
-    """Run the cocotb test in a process of its own and return what it wrote."""
+def simulate(
+    module: VerilogModule, request: dict[str, Any], simulator: Simulator, bench: str
+) -> list[Any]:
+    """Run a cocotb test in a process of its own and return what it wrote.
+
+    Parameters
+    ----------
+    module : what is simulated
+    request : what the test reads, as JSON types; it gets `results`, the file that it must write
+    bench : module with the test, which finds the request's file in TRANSCODE_BENCH_REQUEST
+
+    Raises
+    ------
+    BuildError, SimulationError
+        If the simulator refuses the Verilog, or the simulation breaks off.
+    """
     built = build(module, simulator)
     with tempfile.TemporaryDirectory(prefix="transcode-") as name:
         folder = Path(name)
@@ -207,6 +221,7 @@ def _simulate(module: VerilogModule, request: dict[str, Any], simulator: Simulat
                 {
                     "simulator": simulator.name,
                     "top": module.name,
+                    "bench": bench,
                     "build": str(built),
                     "folder": str(folder),
                     "environment": {

@@ -16,7 +16,7 @@ def main() -> None:
     results = get_runner(settings["simulator"]).test(
         hdl_toplevel=settings["top"],
         hdl_toplevel_lang="verilog",
-        test_module="hwgen.simulation.bench",
+        test_module=settings["bench"],
         build_dir=settings["build"],
         test_dir=settings["folder"],
         results_xml=str(Path(settings["folder"]) / "results.xml"),

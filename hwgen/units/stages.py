@@ -37,3 +37,11 @@ def carry_save_levels(rows: Any) -> Any:
 
 MACRO_BITS = 2048
 """Above this capacity a memory is a macro in synthesis; up to it, flip-flops."""
+
+BRANCH = 4
+"""Registers or places that a register of a tree drives."""
+
+
+def branch_levels(leaves: Any) -> Any:
+    """⌈log4 leaves⌉ for a number of up to 4096 leaves and for arrays alike."""
+    return sum(1 * (leaves > BRANCH**level) for level in range(6))

@@ -18,7 +18,7 @@ from hwgen.design import AcceleratorDesign
 from hwgen.design_space import DesignSpace
 from hwgen.emit import generate, unit_module
 from hwgen.simulation import lint, verify
-from hwgen.simulation.folder import design_hash, read_folder
+from hwgen.simulation.folder import read_folder
 from hwgen.units.registry import RTL_UNITS, component_of, jobs_of, spec_of
 
 CHEAP = ("dynatran", "post_sparsity")
@@ -71,7 +71,7 @@ def test_the_manifest_names_every_parameter_and_the_design(folder):
     design, manifest = small_design(), manifest_of(folder)
     assert AcceleratorDesign.load(folder / "design.yaml") == design
     assert AcceleratorDesign.load(manifest["design"]) == design
-    assert manifest["design_sha256"] == design_hash(design)
+    assert manifest["design_sha256"] == design.sha256
     assert manifest["package"]["name"] == "transcode-codesign"
     assert manifest["tools"]["amaranth"]
     for unit in RTL_UNITS:

@@ -1,0 +1,140 @@
+"""Runs programs on an accelerator's Verilog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hwgen.program import Descriptor, assemble
+from hwgen.simulation.beats import pack
+from hwgen.simulation.module import VerilogModule
+from hwgen.simulation.run import simulate
+from hwgen.simulation.simulators import Simulator, find_simulator
+
+STATUS = (
+    "idle",
+    "running",
+    "done",
+    "other_design",
+    "bad_descriptor",
+    "overflow",
+    "out_of_range",
+)
+"""Names of an accelerator's states."""
+
+Word = tuple[int, int, int]
+"""Memory, bank and address of a word in a buffer."""
+
+
+@dataclass(frozen=True)
+class MachineCase:
+    """What is in the buffers, what runs, and what is read back.
+
+    Parameters
+    ----------
+    program : descriptors, or words that they were assembled to
+    loads : by buffer, "activations" or "weights": the data of each word
+    unloads : by buffer: words to read when the program has ended
+    """
+
+    program: Sequence[Descriptor | int]
+    loads: Mapping[str, Mapping[Word, int]] = field(default_factory=dict)
+    unloads: Mapping[str, Iterable[Word]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MachineResult:
+    """What a program did.
+
+    Parameters
+    ----------
+    status : name of the state in which it left the machine; "running" if it hung
+    step_cycles : cycles of each configuration and step, in order
+    cycles : clock cycles that were simulated while it ran
+    unloads : by buffer: what was read back
+    """
+
+    status: str
+    step_cycles: tuple[int, ...]
+    cycles: int
+    unloads: dict[str, dict[Word, int]]
+
+
+def run_programs(
+    module: VerilogModule,
+    cases: Sequence[MachineCase],
+    simulator: Simulator | str | None = None,
+    *,
+    cycle_limit: int = 1_000_000,
+) -> list[MachineResult]:
+    """Run each case from reset.
+
+    Parameters
+    ----------
+    module : an accelerator, as `hwgen.emit.unit_module` makes it
+    simulator : "verilator", "icarus", a found Simulator, or None for the default
+    cycle_limit : cycles after which a program counts as hung
+
+    Raises
+    ------
+    MissingToolError, BuildError, SimulationError
+        If there is no simulator, it refuses the Verilog, or the simulation breaks off.
+    """
+    if not isinstance(simulator, Simulator):
+        simulator = find_simulator(simulator)
+    ports = {port.name: port for port in module.ports}
+
+    def access(buffer: str, word: Word, **further: int) -> str:
+        memory, bank, address = word
+        fields = {"memory": memory, "bank": bank, "address": address, **further}
+        names = {one.name for one in ports[buffer].fields}
+        beat = {name: 0 for name in names} | {n: v for n, v in fields.items() if n in names}
+        return f"{pack(ports[buffer], beat):x}"
+
+    unloads = [{name: list(words) for name, words in case.unloads.items()} for case in cases]
+    request = {
+        "ports": [port.to_json() for port in module.ports],
+        "cases": [
+            {
+                "words": [f"{word:x}" for word in _words(case.program)],
+                "loads": {
+                    name: [access(name, word, write=1, data=data) for word, data in words.items()]
+                    for name, words in case.loads.items()
+                },
+                "unloads": {
+                    name: [access(name, word, read=1) for word in words]
+                    for name, words in read.items()
+                },
+                "limit": cycle_limit,
+            }
+            for case, read in zip(cases, unloads, strict=True)
+        ],
+    }
+    answers = simulate(module, request, simulator, "hwgen.simulation.machine_bench")
+    return [_result(answer, read) for answer, read in zip(answers, unloads, strict=True)]
+
+
+def _words(program: Sequence[Descriptor | int]) -> list[int]:
+    return [
+        word
+        for part in program
+        for word in (assemble([part]) if isinstance(part, Descriptor) else [part])
+    ]
+
+
+def _result(answer: dict[str, Any], unloads: Mapping[str, Sequence[Word]]) -> MachineResult:
+    starts = answer["starts"] + ([answer["ended"]] if answer["ended"] is not None else [])
+    return MachineResult(
+        STATUS[answer["status"]],
+        tuple(after - before for before, after in zip(starts, starts[1:], strict=False)),
+        answer["cycles"],
+        {
+            name: {
+                word: int(bits, 2)
+                for word, bits in zip(unloads[name], found, strict=True)
+                if set(bits) <= {"0", "1"}
+            }
+            for name, found in answer["unloads"].items()
+        },
+    )

@@ -1,0 +1,95 @@
+"""What an accelerator of one processing element is built of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwgen.design import AcceleratorDesign
+from hwgen.units.buffer.spec import BufferSpec
+from hwgen.units.lane.spec import LaneSpec
+from hwgen.units.norm_engine.spec import NormEngineSpec
+from hwgen.units.softmax_engine.spec import SoftmaxEngineSpec
+from hwgen.units.stages import branch_levels
+
+
+@dataclass(frozen=True, slots=True)
+class AcceleratorSpec:
+    """Blocks of an accelerator, and how many.
+
+    Parameters
+    ----------
+    activations, weights : the two buffers of lines
+    lane, softmax, norm : a lane and the engines that work on rows
+    lanes, softmax_engines : how many of each; there is one norm engine
+    design : 64 bits that name the design, which a program must carry
+    """
+
+    activations: BufferSpec
+    weights: BufferSpec
+    lane: LaneSpec
+    softmax: SoftmaxEngineSpec
+    norm: NormEngineSpec
+    lanes: int
+    softmax_engines: int
+    design: int
+
+    @property
+    def places(self) -> int:
+        """Leaves of the processing element's trees: a lane and a softmax engine share one."""
+        return max(self.lanes, self.softmax_engines)
+
+    @property
+    def levels(self) -> int:
+        """Registers from the root of the processing element to a lane."""
+        return int(branch_levels(self.places))
+
+    @classmethod
+    def of(cls, design: AcceleratorDesign) -> AcceleratorSpec:
+        """Derive the spec from a design.
+
+        Raises
+        ------
+        ValueError
+            If the design is one that no RTL can be made of yet, with the field to change.
+        """
+        _check(design)
+        window, piece, bits = design.window, design.piece, design.bits
+        lines = design.mask_buffer_kib * 8192 // 2 // window
+        line = {"bits": bits, "window": window, "piece": piece}
+
+        def words(kib: int) -> int:
+            return kib * 8192 // (window * bits) // 2 * 2
+
+        return cls(
+            BufferSpec(**line, words=words(design.activation_buffer_kib), lines=lines,
+                       biases=0, bias_bits=0),
+            BufferSpec(**line, words=words(design.weight_buffer_kib), lines=lines,
+                       biases=max(lines // 2, 4), bias_bits=design.accumulator_bits - 1),
+            LaneSpec(
+                pre_sparsity=design.pre_sparsity,
+                mac_lane=design.mac_lane,
+                piece=piece,
+                tile_b=design.tile_b,
+                tile_x=design.tile_x,
+                tile_y=design.tile_y,
+                segment_lines=design.k_segment // window,
+                lanes=design.lanes_per_pe,
+            ),
+            SoftmaxEngineSpec(softmax=design.softmax, window=window, piece=piece),
+            NormEngineSpec(residual_add=design.residual_add, layer_norm=design.layer_norm,
+                           window=window, piece=piece),
+            design.lanes_per_pe,
+            design.softmax_per_pe,
+            int(design.sha256[:16], 16),
+        )
+
+
+def _check(design: AcceleratorDesign) -> None:
+    if design.pes != 1:
+        raise ValueError(f"pes must be 1 for an accelerator's RTL, not {design.pes}")
+    if design.tile_x & (design.tile_x - 1):
+        raise ValueError(f"tile_x must be a power of two for an accelerator's RTL, "
+                         f"not {design.tile_x}")
+    if design.k_segment % design.window:
+        raise ValueError(f"k_segment must be a multiple of window = {design.window} for an "
+                         f"accelerator's RTL, not {design.k_segment}")
