@@ -174,11 +174,11 @@ def pack(spec: BufferSpec, rows: ArrayLike, base: int = 0, start: ArrayLike = 0,
         entries[bank, base + row * lines + number] = entry(spec, zero_mask, position)
         stored[bank] += values.tolist()
     memories: tuple[Memory, Memory] = {}, {}
-    for bank, values in enumerate(stored):
-        for first in range(0, len(values), spec.piece):
+    for bank, packed in enumerate(stored):
+        for first in range(0, len(packed), spec.piece):
             address, odd = divmod((starts[bank] + first) // spec.piece, 2)
-            memories[odd][bank, address] = word(spec, values[first:first + spec.piece])
-    return Image(spec, entries, *memories, np.array([len(values) for values in stored]))
+            memories[odd][bank, address] = word(spec, packed[first:first + spec.piece])
+    return Image(spec, entries, *memories, np.array([len(packed) for packed in stored]))
 
 
 def _pieces(rows: Integers, piece: int, pieces: int) -> Integers:
