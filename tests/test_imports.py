@@ -12,6 +12,7 @@ import pytest
         ("sim", ["torch", "amaranth", "cocotb", "pymoo", "transformers"]),
         ("hwgen.design", ["torch", "amaranth", "cocotb"]),
         ("hwgen.simulation", ["torch", "amaranth"]),
+        ("hwgen.units.lane.cost", ["torch", "amaranth"]),
         ("model.space", ["torch", "transformers", "amaranth"]),
         ("model.trace", ["torch", "transformers", "amaranth"]),
         ("transcode.commands", ["torch", "amaranth", "pymoo"]),

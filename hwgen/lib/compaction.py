@@ -1,4 +1,4 @@
-"""Networks that count, and that bring marked elements together, of logarithmic depth."""
+"""Networks that count, and that bring marked elements together or apart, of logarithmic depth."""
 
 from amaranth.hdl import Cat, Const, Signal, Value
 
@@ -132,17 +132,39 @@ def close_gaps(m, values, swap, keep, size, name):
     size : elements that a network places, a power of two
     name : prefix of signals
     """
-    settings = iter(zip(swap, keep, strict=True))
+    settings = list(zip(swap, keep, strict=True))
     for level in range((size - 1).bit_length()):
-        half = 1 << level
-        moved = list(values)
-        for block in range(0, len(values), 2 * half):
-            for low in range(block, block + half):
-                swapped, kept = next(settings)
-                for k, other in ((low, low + half), (low + half, low)):
-                    width = len(values[k])
-                    moved[k] = Signal(width, name=f"{name}_{level}_{k}")
-                    m.d.comb += moved[k].eq((values[other] & swapped.replicate(width))
-                                            | (values[k] & kept.replicate(width)))
-        values = moved
+        values = _switched(m, values, settings, level, name)
     return values
+
+
+def open_gaps(m, values, swap, keep, size, name):
+    """Bring values to the marked places: what `close_gaps` does, backwards.
+
+    The value for the n-th marked place of all comes from place n modulo `size` of its network, n
+    from where the counts begin. The places that are not marked get the values that are left.
+
+    Parameters
+    ----------
+    m, swap, keep, size, name : as `close_gaps` takes them
+    values : list of a multiple of `size` values, as `close_gaps` returns them
+    """
+    settings = list(zip(swap, keep, strict=True))
+    for level in reversed(range((size - 1).bit_length())):
+        values = _switched(m, values, settings, level, name)
+    return values
+
+
+def _switched(m, values, settings, level, name):
+    """Values behind one level of switches, each of which is between two places 2^level apart."""
+    half, count = 1 << level, len(values) // 2
+    lower = [k for k in range(len(values)) if not k & half]
+    own = settings[level * count:(level + 1) * count]
+    moved = list(values)
+    for low, (swapped, kept) in zip(lower, own, strict=True):
+        for k, other in ((low, low + half), (low + half, low)):
+            width = len(values[k])
+            moved[k] = Signal(width, name=f"{name}_{level}_{k}")
+            m.d.comb += moved[k].eq((values[other] & swapped.replicate(width))
+                                    | (values[k] & kept.replicate(width)))
+    return moved

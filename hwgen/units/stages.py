@@ -10,6 +10,16 @@ MULTIPLY = 3
 MEMORY = 2
 """Cycles from a write into an empty queue with synchronous memory until its entry can be read."""
 
+ROW_START = 2
+"""Start of a row in an engine: the cycle that tells it to, and the read of the first zero_mask."""
+
+EXPAND = 5
+"""A zero-free line made beats of elements: a beat's zero_mask, its counts, where its values are and
+go to, these values, each at its position."""
+
+COMPACT = 2
+"""A beat of elements made zero-free pieces: where each value goes, and the values there."""
+
 
 def tree_levels(width: Any) -> Any:
     """⌈log2 width⌉ for a width of 1 to 64, for a number and for arrays alike."""

@@ -5,7 +5,13 @@ import pytest
 from amaranth.hdl import Const, Module, Signal
 from amaranth.sim import Simulator
 
-from hwgen.lib.compaction import PrefixCounts, at_least, close_gaps, switches
+from hwgen.lib.compaction import (
+    PrefixCounts,
+    at_least,
+    close_gaps,
+    open_gaps,
+    switches,
+)
 
 WIDTH = 5
 
@@ -84,3 +90,20 @@ def test_marked_elements_come_together(size, network, start):
                 if mask >> k & 1:
                     assert places[rank % network] == k
                     rank += 1
+
+
+@pytest.mark.parametrize(("size", "network"), [(1, 1), (2, 2), (8, 8), (32, 8), (64, 16)])
+@pytest.mark.parametrize("start", [0, 5])
+def test_values_come_to_marked_places(size, network, start):
+    m, bits = Module(), Signal(size)
+    counts = PrefixCounts.of(m, list(bits), "ones").added(m, Const(start, 3), "counts")
+    swap = Signal(len(switches(counts, network)))
+    m.d.comb += swap.eq(switches(counts, network))
+    placed = open_gaps(m, [Const(k, 6) for k in range(size)], list(swap), list(~swap), network,
+                       "placed")
+    for mask, found in zip(masks(size), settled(m, bits, masks(size), placed), strict=True):
+        rank = start
+        for k in range(size):
+            if mask >> k & 1:
+                assert found[k] == k // network * network + rank % network
+                rank += 1

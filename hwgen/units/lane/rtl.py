@@ -1,0 +1,397 @@
+"""RTL of a lane: its memories, and the units that compute between them."""
+
+from types import SimpleNamespace
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwgen.lib.flow import Flow
+from hwgen.lib.memory import SynchronousMemory
+from hwgen.lib.walk import TileWalk
+from hwgen.units.dynatran.rtl import Dynatran
+from hwgen.units.lane.spec import LaneSpec
+from hwgen.units.mac_lane.rtl import MacLane
+from hwgen.units.post_sparsity.rtl import PostSparsity
+from hwgen.units.pre_sparsity.rtl import SIDES, PreSparsity
+
+INDEX_BITS = 24
+"""Width of a row's or column's index in a whole result."""
+
+ZERO, BIAS, SUM = range(3)
+"""What a segment's sums begin with: `initial` of a step."""
+
+
+def place_layout(spec):
+    """Which tile of a full block a lane has: written where `enable`."""
+    tile = range(spec.lanes)
+    return data.StructLayout({"enable": 1, "used": 1, "b": tile, "i": tile, "j": tile})
+
+
+def operation_layout(spec):
+    """Constants of an operation, steady while it runs and from the cycle before it."""
+    stochastic = {"stochastic": 1} if spec.mac_lane.noise_bits else {}
+    return data.StructLayout({
+        "shift": range(spec.mac_lane.accumulator_bits), **stochastic,
+        "activate": range(3), "i_exponent": signed(8), "o_exponent": signed(8),
+        "threshold": unsigned(spec.bits),
+        "transposed": 1, "right_has_b": 1,
+        "valid_i": unsigned(INDEX_BITS), "valid_j": unsigned(INDEX_BITS),
+    })
+
+
+def step_layout(spec):
+    """One segment of a block of tiles; the fields are steady from `start` while a lane is busy."""
+    tiles = range(spec.lanes + 1)
+    seed = {"seed": unsigned(spec.mac_lane.noise_bits)} if spec.mac_lane.noise_bits else {}
+    return data.StructLayout({
+        "start": 1,
+        "tiles_b": tiles, "tiles_i": tiles, "tiles_j": tiles,
+        "last_b": range(spec.tile_b + 1), "last_i": range(spec.tile_x + 1),
+        "last_j": range(spec.tile_y + 1),
+        "windows": range(spec.segment_lines + 1),
+        "initial": unsigned(2), "closing": 1, **seed,
+        "left_bank": 1, "right_bank": 1, "sums_bank": 1, "result_bank": 1,
+        "origin_i": unsigned(INDEX_BITS), "origin_j": unsigned(INDEX_BITS),
+    })
+
+
+def left_layout(spec):
+    """A line of a left operand's row, for the lanes whose tile it belongs to."""
+    return data.StructLayout(_line_fields(spec, {"i": range(spec.tile_x)}))
+
+
+def right_layout(spec):
+    """A line of a right operand's column, and the column's bias."""
+    return data.StructLayout(_line_fields(spec, {"j": range(spec.tile_y)}) | {
+        "bias_valid": 1, "bias": signed(spec.mac_lane.accumulator_bits)})
+
+
+def result_layout(spec):
+    """Which piece of which row of the result is read: i of its tile, or j where transposed."""
+    longer = max(spec.tile_x, spec.tile_y)
+    return data.StructLayout({
+        "enable": 1, "bank": 1, "b": range(spec.tile_b), "row": range(longer),
+        "piece": range(longer // spec.piece)})
+
+
+def piece_layout(spec):
+    """Zero-free values of a piece, from place 0 on, and its zero_mask."""
+    return data.StructLayout({"value": data.ArrayLayout(signed(spec.bits), spec.piece),
+                              "zero_mask": unsigned(spec.piece)})
+
+
+def _line_fields(spec, row):
+    tile = range(spec.lanes)
+    return {
+        "valid": 1, "bank": 1, "b": tile, "tile": tile,
+        "row": data.StructLayout({"b": range(spec.tile_b), **row}),
+        "line": range(spec.segment_lines),
+        "zero_mask": unsigned(spec.window),
+        "value": data.ArrayLayout(signed(spec.bits), spec.window)}
+
+
+class Lane(wiring.Component):
+    """Dot products of an output tile, a segment a step, from stored lines to compressed pieces.
+
+    A lane keeps the tile that `place` gave it, and takes from the buses the lines of that tile, one
+    of each operand a cycle, also while it computes from the other bank. Nothing pushes back: no
+    port has a ready, and the units inside never wait for one another's results.
+
+    A step computes one segment of all dot products of the tile, in the order b, i, j, or b, j, i
+    where `transposed`, each from `initial`. Unless `closing`, their accumulators become partial
+    sums in `sums_bank`, which a later segment of the same tile may begin with. Where `closing`,
+    they are rounded, pruned and compressed, and become pieces in `result_bank`: those of a row of
+    the result, i or where transposed j, each of `piece` elements or what is left of the row. What
+    stands at or beyond `valid_i` or `valid_j` becomes zero.
+
+    A lane is busy for `cost.cycles`, from the cycle of `start` up to that of its last write, and
+    may start again in the next cycle.
+
+    A step whose block does not reach the lane's tile leaves the lane idle. What is read twice in a
+    row from an operand memory is read once.
+
+    Parameters
+    ----------
+    spec : LaneSpec
+
+    Ports
+    -----
+    place : {enable, used, b, i, j}: the tile's place in a full block; taken while no lane is busy
+    operation : constants of the operation, as for MacLane and Dynatran; `transposed`;
+        `right_has_b`: the right operand is another one for every b; `valid_i`, `valid_j`: real rows
+        and columns of the whole result
+    step : {start, …}: `tiles_b`, `tiles_i`, `tiles_j` of the block, `last_b`, `last_i`, `last_j`,
+        the extents of its last tile in each dimension; `windows` of the segment; `initial` (zero,
+        bias, partial sum: 0, 1, 2); `closing`; banks; `origin_i`, `origin_j`, index of the block's
+        first row and column in the whole result; with noise_bits, `seed` of the tile's noise
+    left, right : {valid, bank, b, tile, row, line, zero_mask, value}: a line is written in the
+        cycle in which it comes if the lane has its tile: b and i on the left; j on the right, and b
+        where `right_has_b`. The bias of a column comes with any of its lines
+    result, piece : a piece of the results, one cycle after `enable`; it must not be in the bank
+        that is written
+    busy : whether the lane computes in this cycle; combinational from `step.start`
+    """
+
+    def __init__(self, spec: LaneSpec):
+        self.spec = spec
+        super().__init__({
+            "place": In(place_layout(spec)),
+            "operation": In(operation_layout(spec)),
+            "step": In(step_layout(spec)),
+            "left": In(left_layout(spec)),
+            "right": In(right_layout(spec)),
+            "result": In(result_layout(spec)),
+            "piece": Out(piece_layout(spec)),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        """Return the module."""
+        m = Module()
+        spec = self.spec
+        memories = {name: SynchronousMemory(width, depth)
+                    for name, (depth, width) in spec.memories().items()}
+        for name, memory in memories.items():
+            m.submodules[name] = memory
+        m.submodules.gather = gather = PreSparsity(spec.pre_sparsity)
+        m.submodules.macs = macs = MacLane(spec.mac_lane)
+        place = self._place(m)
+        start, last = self._extents(m, place)
+        self._take_lines(m, memories, place)
+        self._read_masks(m, memories, gather, start, last)
+        self._read_values(m, memories, gather, start, last)
+        self._multiply(m, memories, gather, macs, start, last)
+        written = self._finish(m, memories, macs, self._real(m, start, place), last)
+        running = Signal()
+        m.d.comb += self.busy.eq(start | running)
+        m.d.sync += running.eq(self.busy & ~written)
+        return m
+
+    def _place(self, m):
+        """Registers of the lane's tile."""
+        tile = range(self.spec.lanes)
+        place = SimpleNamespace(
+            used=Signal(name="place_used"),
+            **{name: Signal(tile, name=f"place_{name}", reset_less=True) for name in "bij"})
+        with m.If(self.place.enable):
+            m.d.sync += place.used.eq(self.place.used)
+        with m.If(self.place.enable & self.place.used):
+            m.d.sync += [getattr(place, name).eq(self.place[name]) for name in "bij"]
+        return place
+
+    def _extents(self, m, place):
+        """Whether the lane starts, and the last of b, i and j of its tile and of lines."""
+        spec, step = self.spec, self.step
+        start = Signal(name="starts")
+        m.d.comb += start.eq(step.start & place.used & (place.b < step.tiles_b)
+                             & (place.i < step.tiles_i) & (place.j < step.tiles_j))
+        last = SimpleNamespace()
+        for name, extent in (("b", spec.tile_b), ("i", spec.tile_x), ("j", spec.tile_y)):
+            end = Signal(range(extent), name=f"last_{name}")
+            is_last = getattr(place, name) + 1 == step[f"tiles_{name}"]
+            m.d.comb += end.eq(Mux(is_last, step[f"last_{name}"] - 1, extent - 1))
+            setattr(last, name, end)
+        last.line = Signal(range(spec.segment_lines), name="last_line")
+        m.d.comb += last.line.eq(step.windows - 1)
+        return start, last
+
+    def _address(self, side, row, bank, b, line):
+        """Where a line lies: dense for one matrix, whatever the number of lines."""
+        return Cat(row, bank, b if side == "left" else b & self.operation.right_has_b.replicate(
+            len(b)), line)
+
+    def _take_lines(self, m, memories, place):
+        """Write what comes for the lane's tile."""
+        any_b = {"left": Const(0, 1), "right": ~self.operation.right_has_b}
+        for side, row in (("left", "i"), ("right", "j")):
+            bus = getattr(self, side)
+            mine = Signal(name=f"{side}_is_mine")
+            m.d.comb += mine.eq(bus.valid & place.used & (bus.tile == getattr(place, row))
+                                & ((bus.b == place.b) | any_b[side]))
+            for kind, written in (("masks", bus.zero_mask), ("values", bus.value)):
+                memory = memories[f"{side}_{kind}"]
+                m.d.comb += [
+                    memory.write_enable.eq(mine),
+                    memory.write_address.eq(
+                        self._address(side, bus.row[row], bus.bank, bus.row.b, bus.line)),
+                    memory.write_data.eq(written),
+                ]
+            if side == "right":
+                biases = memories["biases"]
+                m.d.comb += [
+                    biases.write_enable.eq(mine & bus.bias_valid),
+                    biases.write_address.eq(Cat(bus.row.j, bus.bank)),
+                    biases.write_data.eq(bus.bias),
+                ]
+
+    def _read_operands(self, m, memories, kind, start, last, ready):
+        """Read the lines of all dot products, one whenever there is room.
+
+        Returns whether the memories' outputs hold lines, and whether they are a dot product's last.
+        """
+        valid, ends, active = (Signal(name=f"{kind}_{name}")
+                               for name in ("valid", "ends", "active"))
+        read = Signal(name=f"{kind}_read")
+        m.d.comb += read.eq(start | (active & (~valid | ready)))
+        walk = TileWalk(m, kind, last, self.operation.transposed, read)
+        m.d.sync += valid.eq(read | (valid & ~ready))
+        with m.If(read):
+            m.d.sync += [active.eq(~walk.ends), ends.eq(walk.line_ends)]
+        several = self.step.windows != 1
+        moves = {"left": walk.i_steps | walk.b_steps,
+                 "right": walk.j_steps | (walk.b_steps & self.operation.right_has_b)}
+        for side, row in zip(SIDES, (walk.i, walk.j), strict=True):
+            # A line that the memory's output holds already is not read again.
+            other = Signal(init=1, name=f"{kind}_{side}_other")
+            with m.If(read):
+                m.d.sync += other.eq(several | moves[side])
+            memory = memories[f"{side}_{kind}"]
+            m.d.comb += [
+                memory.read_enable.eq(read & other),
+                memory.read_address.eq(
+                    self._address(side, row, self.step[f"{side}_bank"], walk.b, walk.line)),
+            ]
+        return valid, ends
+
+    def _read_masks(self, m, memories, gather, start, last):
+        """Feed the zero_masks, both at once."""
+        left, right = gather.i_left_mask, gather.i_right_mask
+        valid, ends = self._read_operands(m, memories, "masks", start, last, left.ready)
+        for side, port in zip(SIDES, (left, right), strict=True):
+            m.d.comb += [port.valid.eq(valid), port.p.last.eq(ends),
+                         port.p.zero_mask.eq(memories[f"{side}_masks"].read_data)]
+
+    def _read_values(self, m, memories, gather, start, last):
+        """Feed the values, both at once."""
+        left, right = gather.i_left, gather.i_right
+        valid, _ = self._read_operands(m, memories, "values", start, last, left.ready)
+        for side, port in zip(SIDES, (left, right), strict=True):
+            m.d.comb += [port.valid.eq(valid),
+                         Cat(port.p.value).eq(memories[f"{side}_values"].read_data)]
+
+    def _multiply(self, m, memories, gather, macs, start, last):
+        """Bring pairs and initial values to the multipliers."""
+        pairs, beat = gather.o, macs.i
+        ends = Signal(name="dot_ends")
+        initial, tile_ends = self._read_initial(m, memories, start, last, ends)
+        m.d.comb += [
+            ends.eq(pairs.valid & pairs.ready & pairs.p.last),
+            beat.valid.eq(pairs.valid), pairs.ready.eq(beat.ready),
+            Cat(beat.p.left).eq(Cat(pairs.p.left)), Cat(beat.p.right).eq(Cat(pairs.p.right)),
+            beat.p.initial.eq(initial), beat.p.last.eq(pairs.p.last),
+        ]
+        m.d.comb += [getattr(macs, name).eq(self.operation[name])
+                     for name in ("shift", "activate", "i_exponent", "o_exponent")]
+        if self.spec.mac_lane.noise_bits:
+            m.d.comb += [macs.stochastic.eq(self.operation.stochastic),
+                         macs.seed.eq(self.step.seed), beat.p.tile_last.eq(tile_ends)]
+
+    def _read_initial(self, m, memories, start, last, taken):
+        """Initial value of the dot product whose beats leave next, and whether it is the last.
+
+        One is in a register, the next one in the memory's output, so that no time of a memory is
+        spent in the cycle of the multipliers. The first is there long before pairs are.
+        """
+        step = self.step
+        active, fetched, held = (Signal(name=f"initial_{name}")
+                                 for name in ("active", "fetched", "held"))
+        fetch, move = Signal(name="initial_fetch"), Signal(name="initial_move")
+        m.d.comb += [move.eq(fetched & (~held | taken)),
+                     fetch.eq(start | (active & (~fetched | move)))]
+        walk = TileWalk(m, "initial", SimpleNamespace(b=last.b, i=last.i, j=last.j),
+                        self.operation.transposed, fetch)
+        m.d.sync += [fetched.eq(fetch | (fetched & ~move)), held.eq(move | (held & ~taken))]
+        fetched_ends = Signal(name="initial_fetched_ends", reset_less=True)
+        with m.If(fetch):
+            m.d.sync += [active.eq(~walk.ends), fetched_ends.eq(walk.ends)]
+        biases, sums = memories["biases"], memories["sums"]
+        m.d.comb += [
+            biases.read_enable.eq(fetch & (step.initial == BIAS)),
+            biases.read_address.eq(Cat(walk.j, step.right_bank)),
+            sums.read_enable.eq(fetch & (step.initial == SUM)),
+            sums.read_address.eq(self._sum_address(walk)),
+        ]
+        initial = Signal(signed(self.spec.mac_lane.accumulator_bits), reset_less=True)
+        ends = Signal(name="initial_ends", reset_less=True)
+        with m.If(move):
+            m.d.sync += [ends.eq(fetched_ends), initial.eq(
+                Mux(step.initial == BIAS, biases.read_data,
+                    Mux(step.initial == SUM, sums.read_data, 0)))]
+        return initial, ends
+
+    def _sum_address(self, walk):
+        """Where a dot product's partial sum lies."""
+        return Cat(walk.j, walk.i, self.step.sums_bank, walk.b)
+
+    def _real(self, m, start, place):
+        """How many rows and columns of the tile are real, in registers from two cycles on."""
+        real = {}
+        for name, extent in (("i", self.spec.tile_x), ("j", self.spec.tile_y)):
+            before = Cat(Const(0, (extent - 1).bit_length()), getattr(place, name))
+            rest = Signal(signed(INDEX_BITS + 2), name=f"rest_{name}", reset_less=True)
+            with m.If(start):
+                m.d.sync += rest.eq(self.operation[f"valid_{name}"]
+                                    - self.step[f"origin_{name}"] - before)
+            real[name] = Signal(range(extent + 1), name=f"real_{name}", reset_less=True)
+            m.d.sync += real[name].eq(
+                Mux(rest < 0, 0, Mux(rest >= extent, extent, rest[:len(real[name])])))
+        return real
+
+    def _finish(self, m, memories, macs, real, last):
+        """Store what leaves the multipliers; returns whether the step's last write is made."""
+        spec, step, transposed = self.spec, self.step, self.operation.transposed
+        sum_ready = Signal(name="sum_ready")
+        m.d.comb += [macs.o.ready.eq(1), sum_ready.eq(macs.o.valid)]
+        walk = TileWalk(m, "results", SimpleNamespace(b=last.b, i=last.i, j=last.j),
+                        transposed, sum_ready)
+        sums = memories["sums"]
+        m.d.comb += [
+            sums.write_enable.eq(sum_ready & ~step.closing),
+            sums.write_address.eq(self._sum_address(walk)),
+            sums.write_data.eq(macs.o.p.accumulator),
+        ]
+        m.submodules.prune = prune = Dynatran(spec.dynatran)
+        m.submodules.compress = compress = PostSparsity(spec.post_sparsity)
+        within = (spec.piece - 1).bit_length()
+        piece_ends = Signal()
+        fastest_ends = Mux(transposed, walk.j_steps, walk.i_steps)
+        place = Mux(transposed, walk.i[:within], walk.j[:within])
+        m.d.comb += [
+            piece_ends.eq(fastest_ends | (place == spec.piece - 1)),
+            prune.threshold.eq(self.operation.threshold),
+            prune.i.valid.eq(sum_ready & step.closing),
+            prune.i.p.value[0].eq(macs.o.p.value),
+            prune.i.p.valid_mask.eq((walk.i < real["i"]) & (walk.j < real["j"])),
+            prune.i.p.last.eq(piece_ends),
+            compress.i.valid.eq(prune.o.valid), prune.o.ready.eq(compress.i.ready),
+            compress.i.p.value.eq(prune.o.p.value[0]), compress.i.p.last.eq(prune.o.p.last),
+            compress.o_value.ready.eq(1), compress.o_mask.ready.eq(1),
+        ]
+        address = self._piece_address(
+            Mux(transposed, walk.j, walk.i),
+            Mux(transposed, walk.i[within:], walk.j[within:]), step.result_bank, walk.b)
+        # The address keeps up with its piece: one cycle of dynatran and two of post_sparsity.
+        flow = Flow(m, sum_ready & step.closing & piece_ends, "piece")
+        s = flow.stage(address=address, ends=walk.ends)
+        s = flow.stage(address=s.address, ends=s.ends)
+        s = flow.stage(address=s.address, ends=s.ends)
+        results = memories["results"]
+        m.d.comb += [
+            results.write_enable.eq(flow.valid),
+            results.write_address.eq(s.address),
+            results.write_data.eq(Cat(compress.o_value.p.value, compress.o_mask.p.zero_mask)),
+            results.read_enable.eq(self.result.enable),
+            results.read_address.eq(self._piece_address(
+                self.result.row, self.result.piece, self.result.bank, self.result.b)),
+            Cat(self.piece).eq(results.read_data),
+        ]
+        return Mux(step.closing, flow.valid & s.ends, sum_ready & walk.ends)
+
+    def _piece_address(self, row, piece, bank, b):
+        """Where a piece of the result lies: as many bits for a row and a piece in either order."""
+        spec = self.spec
+        plain, turned = (
+            Cat(piece[:(elements // spec.piece - 1).bit_length()], row[:(rows - 1).bit_length()])
+            for rows, elements in ((spec.tile_x, spec.tile_y), (spec.tile_y, spec.tile_x)))
+        return Cat(Mux(self.operation.transposed, turned, plain), bank, b)

@@ -1,0 +1,1 @@
+"""Sum and layer norm of rows, from zero-free lines to zero-free pieces."""

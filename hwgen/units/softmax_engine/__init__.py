@@ -1,0 +1,1 @@
+"""Softmax of rows, from zero-free lines to zero-free pieces."""

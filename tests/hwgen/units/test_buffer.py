@@ -1,0 +1,471 @@
+"""buffer: golden, cycles, and RTL in Amaranth's simulator."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from amaranth.hdl import Assert
+from amaranth.sim import Simulator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwgen.lib.memory import SynchronousMemory
+from hwgen.units.buffer import cost, golden, rtl
+from hwgen.units.buffer.spec import BIASES, EVEN_WORDS, LINE_ENTRIES, ODD_WORDS, BufferSpec
+
+SPECS = [
+    BufferSpec(4, 4, 1, words=34, lines=20),
+    BufferSpec(5, 4, 2, words=64, lines=33, biases=5, bias_bits=11),
+    BufferSpec(4, 4, 4, words=36, lines=32, biases=4, bias_bits=40),
+    BufferSpec(4, 8, 2, words=40, lines=21),
+    BufferSpec(6, 8, 4, words=42, lines=24, biases=1, bias_bits=3),
+]
+"""One, two and four banks; pieces of one value and of a whole line; depths of any kind."""
+
+
+# The golden model.
+
+def test_a_line_is_its_nonzeros_and_where_they_stood() -> None:
+    zero_mask, values = golden.line([0, 7, 0, -2, 1])
+    assert zero_mask == 0b11010
+    assert values.tolist() == [7, -2, 1]
+
+
+def test_layout_by_hand() -> None:
+    spec = BufferSpec(4, 4, 2, words=6, lines=5)
+    rows = np.array([[1, 2, 3, 0, 0, -1], [0, 4, 0, 0, 5, 0]])
+    image = golden.pack(spec, rows, base=1, start=2)
+    # Bank 0 gets 1 2, 0 -1, 0 4, 5 0 from position 2 (word 1) on; bank 1 gets 3 0 and 0 0.
+    assert image.used.tolist() == [5, 1]
+    assert image.entries == {
+        (0, 1): 0b11 | 2 << 2, (0, 2): 0b10 | 4 << 2, (0, 3): 0b10 | 5 << 2, (0, 4): 0b01 | 6 << 2,
+        (1, 1): 0b01 | 2 << 2, (1, 3): 0b00 | 3 << 2}
+    assert image.odd == {(0, 0): 0x21, (0, 1): 0x05, (1, 0): 0x03}
+    assert image.even == {(0, 1): 0x4f}
+    assert image.rows(1, 2, 6).tolist() == rows.tolist()
+    assert golden.capacity_needed(rows, 2, 2).tolist() == [5, 1]
+    assert list(image.writes())[0] == (LINE_ENTRIES, 0, 1, 0b11 | 2 << 2)
+    assert list(image.writes())[-2:] == [(ODD_WORDS, 0, 1, 0x05), (ODD_WORDS, 1, 0, 0x03)]
+
+
+def test_an_empty_piece_behind_the_last_position_keeps_the_lower_bits() -> None:
+    spec = BufferSpec(4, 2, 2, words=4, lines=5)
+    image = golden.pack(spec, [[1, 2]] * 4 + [[0, 0]])
+    assert image.entries[0, 4] == 0
+    assert image.rows(0, 5, 2).tolist() == [[1, 2]] * 4 + [[0, 0]]
+
+
+@given(st.data())
+def test_what_is_packed_can_be_read_back(data: st.DataObject) -> None:
+    window = data.draw(st.sampled_from([1, 2, 4, 8]))
+    piece = data.draw(st.sampled_from([size for size in (1, 2, 4, 8) if size <= window]))
+    bits = data.draw(st.integers(4, 6))
+    count, elements = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 20))
+    half = 1 << bits - 1
+    values = st.integers(-half, half - 1) | st.just(0)
+    rows = np.array(data.draw(st.lists(
+        st.lists(values, min_size=elements, max_size=elements), min_size=count, max_size=count)))
+    spec = BufferSpec(bits, window, piece, words=100, lines=128)
+    start = [piece * data.draw(st.integers(0, 3)) for _ in range(spec.pieces)]
+    base = data.draw(st.integers(0, 5))
+    order = data.draw(st.permutations(golden.storage_order(spec, count, elements)))
+    image = golden.pack(spec, rows, base, start, order=order)
+    assert image.rows(base, count, elements).tolist() == rows.tolist()
+    assert image.used.tolist() == golden.capacity_needed(rows, piece, spec.pieces).tolist()
+    assert image.used.sum() == np.count_nonzero(rows)
+    assert set(image.even) | set(image.odd) == {
+        (bank, word // 2) for bank, used in enumerate(image.used.tolist())
+        for word in range(start[bank] // piece, (start[bank] + used + piece - 1) // piece)}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"rows": [[8]]}, "must fit 4 bits, not 8 to 8"),
+    ({"rows": [[-9]]}, "must fit 4 bits"),
+    ({"base": 7}, "end at line 8, not 9"),
+    ({"start": 3}, "start must be a multiple of 2"),
+    ({"limit": 2}, "bank 0 needs more than the positions 0 to 2"),
+    ({"start": 14}, "bank 0 needs more than the positions 14 to 16"),
+])
+def test_what_cannot_be_stored_is_refused(change: dict[str, object], message: str) -> None:
+    spec = BufferSpec(4, 4, 2, words=8, lines=8)
+    with pytest.raises(ValueError, match=message):
+        golden.pack(spec, **{"rows": [[1, 2, 3, 0], [4, 0, 0, 0]], **change})
+
+
+# Parameters and cycles.
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"bits": 3}, "bits"), ({"piece": 8}, "piece"), ({"words": 5}, "words must be even"),
+    ({"words": 2}, "words"), ({"lines": 0}, "lines"), ({"biases": -1}, "biases"),
+    ({"biases": 4}, "bias_bits"), ({"bias_bits": 4}, "bias_bits")])
+def test_parameters_are_checked(change: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BufferSpec(**{"bits": 4, "window": 4, "piece": 2, "words": 4, "lines": 4, **change})
+
+
+def test_sizes() -> None:
+    spec = BufferSpec(20, 64, 16, words=1000, lines=2048, biases=128, bias_bits=51)
+    assert (spec.line.pieces, spec.pieces, spec.positions, spec.position_bits) == (4, 4, 16000, 14)
+    assert spec.value_bits == 4 * 16000 * 20
+    assert spec.mask_bits == 2048 * 64
+    assert spec.directory_bits == 4 * 2048 * 14
+    assert spec.bias_memory_bits == 128 * 51
+    assert spec.raw_bits == 320
+
+
+def test_cycles() -> None:
+    spec = BufferSpec(20, 64, 16, words=1000, lines=2048)
+    assert cost.read_latency(spec) == 5
+    assert cost.read_cycles(spec, 1) == 7
+    assert cost.read_cycles(spec, 0) == cost.store_cycles(spec, 0) == 0
+    assert cost.store_cycles(spec, 10) == 15
+    many = SimpleNamespace(window=np.array([1, 256, 256]), piece=np.array([1, 1, 64]))
+    assert cost.read_cycles(many, np.array([1, 1, 0])).tolist() == [5, 13, 0]
+    assert cost.store_cycles(many, np.array([3, 0])).tolist() == [8, 0]
+
+
+# The RTL.
+
+class Watched(SynchronousMemory):
+    """A memory that tells if an address is read while it is written, or there is none such."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.sync += [
+            Assert(~(self.read_enable & self.write_enable)
+                   | (self.read_address != self.write_address)),
+            Assert(~self.read_enable | (self.read_address < self.depth)),
+            Assert(~self.write_enable | (self.write_address < self.depth)),
+        ]
+        return m
+
+
+class Bench:
+    """A buffer, what it is asked for in each cycle, and the lines that come."""
+
+    def __init__(self, spec, rng):
+        self.spec, self.rng, self.dut = spec, rng, rtl.Buffer(spec)
+        self.cycle, self.lines = 0, {}
+
+    def run(self, testbench):
+        async def process(ctx):
+            self.ctx = ctx
+            await testbench(self)
+
+        simulator = Simulator(self.dut)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(process)
+        simulator.run()
+
+    async def tick(self, **requests):
+        """Set inputs for one cycle, note the line that is there, and go on."""
+        ctx, dut = self.ctx, self.dut
+        for name, request in requests.items():
+            ctx.set(getattr(dut, name), request)
+        line = ctx.get(dut.line)
+        if line.valid:
+            self.lines[self.cycle] = line
+        await ctx.tick()
+        self.cycle += 1
+        for name, request in requests.items():
+            ctx.set(getattr(dut, name), {} if isinstance(request, dict) else 0)
+
+    def store(self, line, bank, values):
+        """Request that stores a piece, anything behind its last value."""
+        zero_mask, kept = golden.line(values)
+        filler = self.rng.integers(-8, 8, self.spec.piece - len(kept))
+        return {"store": {"enable": 1, "line": line, "bank": bank, "zero_mask": zero_mask,
+                          "value": [*kept.tolist(), *filler.tolist()]}}
+
+    async def load(self, image):
+        for memory, bank, address, data in image.writes():
+            await self.write(memory, bank, address, data)
+
+    async def write(self, memory, bank, address, data):
+        await self.tick(raw={"write": 1, "memory": memory, "bank": bank, "address": address,
+                             "data": data})
+
+    async def raw(self, memory, bank, address):
+        await self.tick(raw={"read": 1, "memory": memory, "bank": bank, "address": address})
+        return self.ctx.get(self.dut.raw_data)
+
+
+def random_rows(spec, rng, count, elements):
+    """Rows whose pieces are empty, full and anything between."""
+    half = 1 << spec.bits - 1
+    rows = rng.integers(-half, half, (count, elements))
+    for row in rows:
+        for start in range(0, elements, spec.piece):
+            row[start:start + spec.piece] *= rng.random(len(row[start:start + spec.piece])) < (
+                rng.choice([0.0, 0.4, 0.8, 1.0]))
+    return rows
+
+
+def requests_of(spec, rows, base):
+    """Each line of some rows: its number, its absent pieces, its zero_mask and its values."""
+    count, elements = rows.shape
+    lines = -(-elements // spec.window)
+    for number in range(count * lines):
+        row, offset = divmod(number, lines)
+        part = rows[row, offset * spec.window:(offset + 1) * spec.window]
+        absent = spec.pieces - -(-len(part) // spec.piece)
+        zero_mask, values = golden.line(part)
+        yield base + number, absent, zero_mask, values.tolist()
+
+
+def expect(bench, cycle, zero_mask, values):
+    """The line that came in a cycle is this one."""
+    line = bench.lines.pop(cycle)
+    assert line.zero_mask == zero_mask
+    assert list(line.value) == [*values, *[0] * (bench.spec.window - len(values))]
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    monkeypatch.setattr(rtl, "SynchronousMemory", Watched)
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+def test_pieces_are_stored_while_lines_are_read(spec, gaps):
+    """A loaded image is read while a second is stored behind it; then the second is read."""
+    rng = np.random.default_rng(spec.window + spec.piece)
+    bench = Bench(spec, rng)
+    elements = 2 * spec.window - spec.piece if spec.pieces > 1 else spec.window + 1
+    old = random_rows(spec, rng, 4, elements)
+    new = random_rows(spec, rng, 5, elements)
+    image = golden.pack(spec, old)
+    # The new values begin in the word behind the last old ones, which a read may ask for.
+    start = -(-int(image.used.max()) // spec.piece) * spec.piece
+    order = rng.permutation(golden.storage_order(spec, 5, elements)).tolist()
+    base, lines = 8, -(-elements // spec.window)
+    padded = np.zeros((5, lines * spec.window), dtype=np.int64)
+    padded[:, :elements] = new
+    stored = golden.pack(spec, new, base, start, order=order)
+    contents = {}
+
+    async def testbench(bench):
+        await bench.load(image)
+        stores = [bench.store(base + row * lines + piece // spec.pieces, piece % spec.pieces,
+                              padded[row, piece * spec.piece:(piece + 1) * spec.piece])
+                  for row, piece in order]
+        stores = [{"open": {"enable": 1, "start": start, "limit": spec.positions}}, *stores,
+                  {"flush": 1}]
+        reads = [*requests_of(spec, old, 0)] * 4
+        expected = {}
+        while stores or reads:
+            requests = {}
+            if stores and ("flush" in stores[0] or rng.random() >= gaps):
+                requests |= stores.pop(0)
+            if reads and rng.random() >= gaps:
+                line, absent, *expected[bench.cycle + cost.read_latency(spec)] = reads.pop(0)
+                requests["read"] = {"enable": 1, "line": line, "absent": absent}
+            await bench.tick(**requests)
+        for _ in range(cost.store_latency(spec)):
+            await bench.tick()
+        reads = [*requests_of(spec, new, base)]
+        for number in rng.permutation(len(reads)):
+            line, absent, *expected[bench.cycle + cost.read_latency(spec)] = reads[number]
+            await bench.tick(read={"enable": 1, "line": line, "absent": absent})
+        for _ in range(cost.read_latency(spec) + 1):
+            await bench.tick()
+        for cycle, line in expected.items():
+            expect(bench, cycle, *line)
+        assert not bench.lines
+        for memory, bank, address, _ in stored.writes():
+            contents[memory, bank, address] = await bench.raw(memory, bank, address)
+        assert not bench.ctx.get(bench.dut.overflow | bench.dut.out_of_range)
+
+    bench.run(testbench)
+    for memory, bank, address, data in stored.writes():
+        found = contents[memory, bank, address]
+        if memory != LINE_ENTRIES:
+            # Behind the last value of a bank there may be anything.
+            first = (2 * address + (memory == ODD_WORDS)) * spec.piece
+            left = start + int(stored.used[bank]) - first
+            found &= (1 << spec.bits * left) - 1
+        assert found == data, (memory, bank, address)
+
+
+def test_writes_happen_when_cost_says():
+    spec = BufferSpec(4, 2, 2, words=4, lines=4)
+    bench = Bench(spec, np.random.default_rng(1))
+
+    async def testbench(bench):
+        for address in range(2):
+            await bench.write(EVEN_WORDS, 0, address, 0)
+        await bench.tick(open={"enable": 1, "start": 0, "limit": 8})
+        await bench.tick(**bench.store(1, 0, [1, 2]))
+        for _ in range(cost.store_latency(spec) - 1):
+            await bench.tick()
+        # The write is in this cycle: a read of the raw port still finds what was there before.
+        assert await bench.raw(EVEN_WORDS, 0, 0) == 0
+        assert await bench.raw(EVEN_WORDS, 0, 0) == 0x21
+        assert await bench.raw(LINE_ENTRIES, 0, 1) == 0b11
+
+    bench.run(testbench)
+
+
+@pytest.mark.usefixtures("watched")
+def test_flush_then_open_and_flush_then_more():
+    spec = BufferSpec(4, 8, 4, words=8, lines=8)
+    bench = Bench(spec, np.random.default_rng(1))
+    first, more, other = [1, 0, 2, 0], [0, 3, 4, 5], [6, 7, 0, 0]
+
+    async def testbench(bench):
+        await bench.tick(open={"enable": 1, "start": 4, "limit": 16})
+        await bench.tick(**bench.store(0, 1, first))
+        await bench.tick(flush=1)
+        await bench.tick(**bench.store(1, 1, more))
+        await bench.tick(flush=1)
+        await bench.tick(open={"enable": 1, "start": 16, "limit": 32})
+        await bench.tick(**bench.store(2, 1, other))
+        await bench.tick(flush=1)
+        for _ in range(cost.store_latency(spec)):
+            await bench.tick()
+        words = {}
+        for number in (1, 2, 4):
+            code = await bench.raw(ODD_WORDS if number % 2 else EVEN_WORDS, 1, number // 2)
+            words[number] = golden.values_of(spec, code)
+        assert words[1] == [1, 2, 3, 4]
+        assert words[2][:1] == [5]
+        assert words[4][:2] == [6, 7]
+        for number, start in enumerate((4, 6, 16)):
+            entry = await bench.raw(LINE_ENTRIES, 1, number)
+            assert entry >> spec.piece == start
+
+    bench.run(testbench)
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("end", [2, 4])
+def test_a_piece_that_passes_the_limit_is_left_out(end):
+    """In the middle of the bank, and at its end."""
+    spec = BufferSpec(4, 8, 4, words=4, lines=8)
+    bench = Bench(spec, np.random.default_rng(1))
+    pieces = [[1, 2, 3, 0], [4, 5, 6, 7], [0, 1, 1, 0], [0, 0, 0, 7], [0, 0, 0, 0], [5, 0, 0, 0]]
+    first = 4 * (end - 2)
+
+    async def testbench(bench):
+        flags = []
+        await bench.tick(**bench.store(0, 1, pieces[5]))
+        await bench.tick(**bench.store(0, 1, pieces[4]))
+        await bench.tick()
+        # Nothing may be stored before `open`.
+        assert bench.ctx.get(bench.dut.overflow)
+        await bench.write(LINE_ENTRIES, 1, 2, 0xff)
+        await bench.write(LINE_ENTRIES, 1, 5, 0xff)
+        await bench.tick(open={"enable": 1, "start": first, "limit": 4 * end})
+        for number, piece in enumerate(pieces):
+            await bench.tick(**bench.store(number, 1, piece))
+            flags.append(bench.ctx.get(bench.dut.overflow))
+        await bench.tick(flush=1)
+        await bench.tick()
+        await bench.tick()
+        entries = [await bench.raw(LINE_ENTRIES, 1, number) for number in range(6)]
+        limit = 4 * end % spec.positions
+        assert entries == [0b0111 | first << 4, 0b1111 | first + 3 << 4, 0xff,
+                           0b1000 | first + 7 << 4, limit << 4, 0xff]
+        words = [await bench.raw(memory, 1, first // 8) for memory in (EVEN_WORDS, ODD_WORDS)]
+        assert words == [0x4321, 0x7765]
+
+    bench.run(testbench)
+
+
+def test_overflow_stays_and_comes_with_the_piece():
+    spec = BufferSpec(4, 8, 4, words=4, lines=8)
+    bench = Bench(spec, np.random.default_rng(1))
+
+    async def testbench(bench):
+        await bench.tick(open={"enable": 1, "start": 0, "limit": 4})
+        await bench.tick(**bench.store(0, 0, [1, 2, 3, 0]))
+        await bench.tick(**bench.store(1, 1, [1, 2, 3, 4]))
+        await bench.tick(**bench.store(2, 0, [1, 2, 0, 0]))
+        assert not bench.ctx.get(bench.dut.overflow)
+        await bench.tick(**bench.store(3, 0, [1, 0, 0, 0]))
+        for _ in range(5):
+            assert bench.ctx.get(bench.dut.overflow)
+            assert not bench.ctx.get(bench.dut.out_of_range)
+            await bench.tick()
+
+    bench.run(testbench)
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_line_out_of_range_is_not_stored_and_read_as_zeros():
+    spec = BufferSpec(4, 4, 2, words=4, lines=5, biases=3, bias_bits=6)
+
+    def flag(bench):
+        return bench.ctx.get(bench.dut.out_of_range)
+
+    async def store(bench):
+        await bench.load(golden.pack(spec, [[1, 2, 3, 4]] * 1, base=1))
+        await bench.tick(open={"enable": 1, "start": 2, "limit": 8})
+        await bench.tick(**bench.store(5, 0, [1, 1]))
+        assert flag(bench)
+        await bench.tick(**bench.store(4, 0, [5, 6]))
+        for _ in range(cost.store_latency(spec)):
+            await bench.tick()
+        assert flag(bench)
+        assert not bench.ctx.get(bench.dut.overflow)
+        assert await bench.raw(LINE_ENTRIES, 0, 4) == 0b11 | 2 << 2
+        assert await bench.raw(LINE_ENTRIES, 0, 1) == 0b11
+
+    async def read(bench):
+        await bench.load(golden.pack(spec, [[1, 2, 3, 4]], base=1))
+        began = bench.cycle
+        await bench.tick(read={"enable": 1, "line": 1})
+        assert not flag(bench)
+        await bench.tick(read={"enable": 1, "line": 5})
+        assert flag(bench)
+        await bench.tick(read={"enable": 1, "line": 1, "absent": 1})
+        for _ in range(cost.read_latency(spec)):
+            await bench.tick()
+        for offset, line in enumerate(((0b1111, [1, 2, 3, 4]), (0, []), (0b11, [1, 2]))):
+            expect(bench, began + cost.read_latency(spec) + offset, *line)
+        assert flag(bench)
+
+    async def bias(bench):
+        await bench.tick(read={"bias_enable": 1, "bias_address": 2})
+        assert not flag(bench)
+        await bench.tick(read={"bias_address": 3})
+        assert not flag(bench)
+        await bench.tick(read={"bias_enable": 1, "bias_address": 3})
+        assert flag(bench)
+        assert not bench.lines
+
+    for testbench in (store, read, bias):
+        Bench(spec, np.random.default_rng(1)).run(testbench)
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.biases], ids=str)
+def test_biases_come_with_their_lines_and_stay(spec):
+    rng = np.random.default_rng(1)
+    half = 1 << spec.bias_bits - 1
+    biases = rng.integers(-half, half, spec.biases).tolist()
+    rows = random_rows(spec, rng, 8, spec.window)
+    expected = []
+
+    async def testbench(bench):
+        await bench.load(golden.pack(spec, rows))
+        for address, bias in enumerate(biases):
+            await bench.write(BIASES, spec.pieces - 1, address, bias % (2 * half))
+        for address, bias in enumerate(biases):
+            assert await bench.raw(BIASES, 0, address) == bias % (2 * half)
+        began, last = bench.cycle, None
+        for line in range(8):
+            request = {"enable": 1, "line": line}
+            if line == 0 or rng.random() < 0.5:
+                address = int(rng.integers(spec.biases))
+                last = biases[address]
+                request |= {"bias_enable": 1, "bias_address": address}
+            expected.append(last)
+            await bench.tick(read=request)
+        for _ in range(cost.read_latency(spec)):
+            await bench.tick()
+        found = [bench.lines[began + cost.read_latency(spec) + line].bias for line in range(8)]
+        assert found == expected
+
+    Bench(spec, rng).run(testbench)
