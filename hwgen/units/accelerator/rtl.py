@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -163,8 +163,12 @@ class Accelerator(wiring.Component):
         # Lines under way: between the scan and the processing element.
         under_way = lasting(m, left.active | right.active, latency, "lines_before")
         m.d.comb += [
-            element.left.line.eq(activations.line),
-            element.right.line.eq(Mux(from_weights, weights.line, activations.line)),
+            *(getattr(element.left.line, name).eq(getattr(activations.line, name))
+              for name in ("zero_mask", "value")),
+            *(getattr(element.right.line, name).eq(
+                Mux(from_weights, Value.cast(getattr(weights.line, name)),
+                    Value.cast(getattr(activations.line, name))))
+              for name in ("zero_mask", "value")),
             element.right.weights.eq(loads_weights),
             element.right.bias_valid.eq(delayed(m, weights.read.bias_enable, latency, "bias")),
             element.right.bias.eq(weights.line.bias),
