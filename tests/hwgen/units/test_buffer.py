@@ -288,6 +288,52 @@ def test_pieces_are_stored_while_lines_are_read(spec, gaps):
         assert found == data, (memory, bank, address)
 
 
+@pytest.mark.usefixtures("watched")
+def test_words_that_a_read_does_not_need_are_left_alone():
+    """The word behind a short piece may be written while it is read, or be behind the last one."""
+    spec = BufferSpec(4, 4, 4, words=6, lines=8)
+    bench = Bench(spec, np.random.default_rng(1))
+    images = [golden.pack(spec, [[1, 2, 3, 0]], base=0), golden.pack(spec, [[0, 5, 0, 0]], 1, 20)]
+    lines = [(0b0111, [1, 2, 3]), (0b0010, [5])]
+
+    async def testbench(bench):
+        for image in images:
+            await bench.load(image)
+        await bench.tick(open={"enable": 1, "start": 4, "limit": 24})
+        expected = {}
+        for number in range(2):
+            for values in ([1, 2, 3, 4], [5, 6, 7, 0], [0, 0, 0, 0], [0, 0, 0, 0]):
+                expected[bench.cycle + cost.read_latency(spec)] = lines[number]
+                await bench.tick(read={"enable": 1, "line": number}, **bench.store(5, 0, values))
+        for _ in range(cost.read_latency(spec)):
+            await bench.tick()
+        for cycle, line in expected.items():
+            expect(bench, cycle, *line)
+
+    bench.run(testbench)
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("words", [2, 6])
+def test_flush_writes_no_word_where_none_is_open(words):
+    spec = BufferSpec(4, 2, 2, words=6, lines=8)
+    bench = Bench(spec, np.random.default_rng(1))
+
+    async def testbench(bench):
+        await bench.write(EVEN_WORDS, 0, 1, 0xab)
+        await bench.tick(open={"enable": 1, "start": 2 * words - 4, "limit": 12})
+        for line in range(2):
+            await bench.tick(**bench.store(line, 0, [1, 2]))
+        await bench.tick(flush=1)
+        for _ in range(cost.store_latency(spec)):
+            await bench.tick()
+        assert await bench.raw(EVEN_WORDS, 0, 1) == 0xab
+        assert await bench.raw(ODD_WORDS, 0, words // 2 - 1) == 0x21
+        assert not bench.ctx.get(bench.dut.overflow)
+
+    bench.run(testbench)
+
+
 def test_writes_happen_when_cost_says():
     spec = BufferSpec(4, 2, 2, words=4, lines=4)
     bench = Bench(spec, np.random.default_rng(1))
@@ -433,6 +479,8 @@ def test_a_line_out_of_range_is_not_stored_and_read_as_zeros():
         assert not flag(bench)
         await bench.tick(read={"bias_enable": 1, "bias_address": 3})
         assert flag(bench)
+        for _ in range(cost.read_latency(spec)):
+            await bench.tick()
         assert not bench.lines
 
     for testbench in (store, read, bias):
