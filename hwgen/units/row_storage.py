@@ -44,17 +44,17 @@ class RowStorage:
     @property
     def row_lines(self) -> int:
         """Lines of the longest row."""
-        return beats(self.max_row, self.line.window)
+        return int(beats(self.max_row, self.line.window))
 
     @property
     def row_beats(self) -> int:
         """Beats of the longest row."""
-        return beats(self.max_row, self.parallel)
+        return int(beats(self.max_row, self.parallel))
 
     @property
     def row_pieces(self) -> int:
         """Pieces of the longest row."""
-        return beats(self.max_row, self.line.piece)
+        return int(beats(self.max_row, self.line.piece))
 
     @property
     def ways(self) -> int:
@@ -74,7 +74,7 @@ class RowStorage:
     @property
     def bank_entries(self) -> int:
         """Entries of a bank of a row memory."""
-        return beats(self.row_lines, self.ways)
+        return int(beats(self.row_lines, self.ways))
 
     def row_memories(self, banks: int) -> dict[str, tuple[int, int]]:
         """Entries and their width, in bits, of the memories of `banks` rows of lines, by name.
