@@ -14,8 +14,9 @@ ENGINES = (
     "layer_norm",
     "activation_buffer",
     "weight_buffer",
-    "mask_buffer",
     "main_memory",
+    "program",
+    "configure",
 )
 
 

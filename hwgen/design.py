@@ -203,6 +203,11 @@ class AcceleratorDesign(Named):
         return 2 * self.bits + (self.k_max - 1).bit_length()
 
     @property
+    def piece(self) -> int:
+        """Positions of a piece of a line, the least of tile_x, tile_y and window."""
+        return min(self.tile_x, self.tile_y, self.window)
+
+    @property
     def lanes(self) -> int:
         """Lanes of the whole accelerator."""
         return self.pes * self.lanes_per_pe
@@ -342,6 +347,8 @@ class DesignBatch:
         k_max = made["k_max"]
         made["accumulator_bits"] = 2 * made["bits"] + np.ceil(np.log2(k_max)).astype(np.int64)
         made["lanes"] = made["pes"] * made["lanes_per_pe"]
+        tile = np.minimum(made["tile_x"], made["tile_y"])
+        made["piece"] = np.minimum(tile, made["window"])
         # Few distinct (type, clock) pairs; each is worked out once, as an exact fraction.
         kinds, clocks = made["memory_type"], made["clock_mhz"]
         for name in ("buffer", "memory"):

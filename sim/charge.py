@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hwgen.design import DesignBatch
+from hwgen.units.accelerator import cost as accelerator
+from hwgen.units.buffer import cost as buffer
 from sim.tiling import Ints
 
 Floats = NDArray[np.float64]
@@ -16,10 +20,11 @@ ENGINES = (
     "layer_norm",
     "activation_buffer",
     "weight_buffer",
-    "mask_buffer",
     "main_memory",
+    "program",
+    "configure",
 )
-"""What may be the longest in a step."""
+"""What may be the longest in a step; of several, the first is what the step waits for."""
 
 CAUSES = (*ENGINES, "step_constant")
 """What a run's time goes to."""
@@ -47,22 +52,61 @@ PORTS = (
 """What is charged by the block: fills are reads, main memory is one port."""
 
 
+BEATS = ("activation_lines", "weight_lines", "pieces", "drain", "fill")
+"""What takes a port's time: lines that are read, pieces that are stored, and cycles in which
+partial sums leave and come back."""
+
+
 class Transfers:
-    """Bits that move in each step, by flow: whole numbers in float64, shape (flows, steps)."""
+    """What moves in each step.
+
+    `bits` by flow and `beats` by what takes time: whole numbers in float64, shape (…, steps).
+    """
 
     def __init__(self, steps: int) -> None:
         """Nothing moves yet."""
         self.bits = np.zeros((len(FLOWS), steps))
+        self.beats = np.zeros((len(BEATS), steps))
 
     def add(self, flow: str, bits: Floats | Ints) -> None:
         """Add bits to a flow."""
         self.bits[FLOWS.index(flow)] += bits
 
+    def occupy(self, what: str, beats: Floats | Ints) -> None:
+        """Add lines, pieces or cycles to those of a port."""
+        self.beats[BEATS.index(what)] += beats
 
-def step_constant(designs: DesignBatch) -> Ints:
-    """Cycles of every step beyond its longest job, shape (designs,)."""
-    levels = np.ceil(np.log2(designs.pes)) + np.ceil(np.log2(designs.lanes_per_pe))
-    return np.asarray(2 * levels.astype(np.int64) + 2)
+
+def lines_per_cycle(designs: DesignBatch) -> Ints:
+    """Lines that a buffer gives in a cycle, shape (designs,)."""
+    return np.asarray(
+        accelerator.lines_per_cycle(
+            designs.pes,
+            designs.buffer_rate_numerator,
+            designs.buffer_rate_denominator,
+            designs.window,
+            designs.bits,
+        )
+    )
+
+
+def port_cycles(
+    designs: DesignBatch, design: Ints, transfers: Transfers
+) -> tuple[Floats, Floats]:
+    """Cycles of the activation buffer and of the weight buffer in each step.
+
+    Sums come back after everything else of the activation buffer has moved.
+    """
+    beats = dict(zip(BEATS, transfers.beats, strict=True))
+    lines = lines_per_cycle(designs)
+    pieces = accelerator.pieces_per_cycle(designs.pes, designs.window, designs.piece, lines)
+    spec = SimpleNamespace(window=designs.window[design], piece=designs.piece[design])
+    lines = lines[design]
+    stored = np.ceil(beats["pieces"] / pieces[design]) + beats["drain"]
+    read = buffer.read_cycles(spec, np.ceil(beats["activation_lines"] / lines))
+    activation = np.maximum(read, buffer.store_cycles(spec, stored))
+    activation = activation + buffer.read_cycles(spec, beats["fill"])
+    return activation, buffer.read_cycles(spec, np.ceil(beats["weight_lines"] / lines))
 
 
 def ceil_divide(bits: Floats, numerator: Floats, denominator: Floats) -> Floats:
@@ -91,7 +135,7 @@ def charge(
     ----------
     designs : the population
     design, starts, count : which design a step belongs to, where each begins, how often each comes
-    engine : what computes
+    engine : what computes, or "configure"
     compute : its cycles, shape (steps,)
     transfers : what moves
     block_bits : bits of one access
@@ -102,29 +146,24 @@ def charge(
     Arrays of shape (designs,): "cycles", "busy.main_memory", "blocks.<port>"; detailed also
     "stall.<cause>", "busy.<engine>" and "bits.<flow>".
     """
-    rate = (
-        designs.buffer_rate_numerator.astype(np.float64)[design],
-        designs.buffer_rate_denominator.astype(np.float64)[design],
-    )
     flows = dict(zip(FLOWS, transfers.bits, strict=True))
     memory = flows["memory_read"] + flows["memory_write"]
     memory_cycles = ceil_divide(
         memory, designs.memory_rate_numerator[design], designs.memory_rate_denominator[design]
     )
-    times = {
+    activation, weight = port_cycles(designs, design, transfers)
+    found = {
         engine: compute,
-        "activation_buffer": ceil_divide(
-            np.maximum(flows["activation_read"], flows["activation_write"]), *rate
-        )
-        + ceil_divide(flows["activation_fill"], *rate),
-        "weight_buffer": ceil_divide(flows["weight_read"], *rate),
-        "mask_buffer": ceil_divide(np.maximum(flows["mask_read"], flows["mask_write"]), *rate),
+        "activation_buffer": activation,
+        "weight_buffer": weight,
         "main_memory": (designs.memory_latency_cycles[design] + memory_cycles) * (memory > 0),
+        "program": accelerator.program_cycles(designs)[design],
     }
+    times = {name: found[name] for name in ENGINES if name in found}
     longest = compute
     for busy in times.values():
         longest = np.maximum(longest, busy)
-    constant = step_constant(designs)[design]
+    constant = accelerator.step_constant(designs.pes, designs.lanes_per_pe)[design]
     ports = {name: flows[name] for name in PORTS if name in flows} | {"main_memory": memory}
     ports["activation_read"] = flows["activation_read"] + flows["activation_fill"]
     columns: dict[str, Floats | Ints] = {

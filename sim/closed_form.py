@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwgen.design import DesignBatch
-from hwgen.units.dynatran import cost as dynatran
-from hwgen.units.layer_norm import cost as layer_norm
-from hwgen.units.mac_lane import cost as mac_lane
-from hwgen.units.post_sparsity import cost as post_sparsity
-from hwgen.units.pre_sparsity import cost as pre_sparsity
+from hwgen.units.accelerator import cost as accelerator
+from hwgen.units.lane import cost as lane
+from hwgen.units.norm_engine import cost as norm_engine
 from hwgen.units.residual_add import cost as residual_add
-from hwgen.units.softmax import cost as softmax
-from sim.charge import Transfers, charge
-from sim.dataflow import StepClasses, class_counts, product_steps, row_steps
+from hwgen.units.softmax_engine import cost as softmax_engine
+from sim.charge import Transfers, charge, lines_per_cycle
+from sim.dataflow import RowClasses, StepClasses, Wave, class_counts, product_steps, row_steps
 from sim.lanes import LaneTimes
 from sim.memory import Residency, place
 from sim.tiling import DIM_B, DIM_I, DIM_J, DIM_K, Ints, Tiling, loop_dimensions, tile_product
@@ -135,6 +132,7 @@ def _key(task: Task, home: Residency, load: Ints) -> Any:
         operation.inner,
         operation.outer,
         operation.has_weight,
+        task.transposed,
         task.read_densities,
         task.weight_density,
         task.write_density,
@@ -199,10 +197,39 @@ def _product(
     sums["positions"] = dots * tiling.extents[DIM_K] * 1.0
     sums["pairs"] = densities[0] * densities[1] * sums["positions"]
     sums["results"] = dots.astype(np.float64)
+    _load_weights(sums, population, home)
+    used = np.minimum(
+        np.prod(-(-tiling.block[:DIM_K] // tiling.tile[:DIM_K]), axis=0), designs.lanes_per_pe
+    )
+    return _added(sums, _configure(population, used, Transfers(len(designs))))
+
+
+def _load_weights(sums: Sums, population: Population, home: Residency) -> None:
+    """What is prefetched is written into its buffers once."""
     for flow, bits in (("weight_load", home.weight_values), ("mask_load", home.weight_masks)):
         sums[f"bits.{flow}"] = np.asarray(bits * home.prefetched, dtype=np.float64)
         sums[f"blocks.{flow}"] = np.ceil(bits / population.block_bits) * home.prefetched
-    return sums
+
+
+def _configure(population: Population, used_lanes: Ints | int, transfers: Transfers) -> Sums:
+    """The step in which each operation is configured."""
+    every = np.arange(len(population.designs))
+    return charge(
+        population.designs,
+        every,
+        every,
+        np.ones_like(every),
+        "configure",
+        np.zeros(len(every)) + used_lanes + accelerator.CONFIGURE,
+        transfers,
+        population.block_bits,
+        population.detailed,
+    )
+
+
+def _added(one: Sums, other: Sums) -> Sums:
+    none = np.zeros(())
+    return {name: one.get(name, none) + other.get(name, none) for name in {**one, **other}}
 
 
 def _share(load: Ints, waves: Ints) -> Ints:
@@ -217,7 +244,10 @@ def _dispatch(
     design, wave = steps.design, steps.following
     bits = population.designs.bits[design]
     extents = wave.extents
-    elements = extents[DIM_B] * extents[DIM_I] * extents[DIM_K] * steps.new_left
+    lines_of_row = -(-extents[DIM_K] // population.designs.window[design])
+    rows = extents[DIM_B] * extents[DIM_I] * steps.new_left
+    elements = rows * extents[DIM_K]
+    transfers.occupy("activation_lines", rows * lines_of_row)
     _move(
         transfers,
         "read",
@@ -225,13 +255,12 @@ def _dispatch(
         elements,
         compressed_bits(task.read_densities[0], elements, bits),
     )
-    elements = extents[DIM_K] * extents[DIM_J] * steps.new_right
+    rows = extents[DIM_J] * steps.new_right
     if task.operation.has_weight:
+        elements = rows * extents[DIM_K]
+        transfers.occupy("weight_lines", rows * lines_of_row)
         biases = (
-            extents[DIM_J]
-            * steps.new_right
-            * (wave.segment == 0)
-            * (population.designs.accumulator_bits[design] - 1)
+            rows * (wave.segment == 0) * (population.designs.accumulator_bits[design] - 1)
         )
         values = compressed_bits(task.weight_density, elements, bits) + biases
         resident = home.prefetched[design]
@@ -239,7 +268,9 @@ def _dispatch(
         transfers.add("mask_read", elements * resident)
         transfers.add("memory_read", (values + elements) * ~resident)
     else:
-        elements = elements * extents[DIM_B]
+        rows = rows * extents[DIM_B]
+        elements = rows * extents[DIM_K]
+        transfers.occupy("activation_lines", rows * lines_of_row)
         _move(
             transfers,
             "read",
@@ -269,8 +300,11 @@ def _write(
     """Results or partial sums of the previous wave, and partial sums of the following one."""
     design = steps.design
     last = steps.previous.segment == tiling.trips[DIM_K][design] - 1
-    elements = np.prod(steps.previous.extents[:DIM_K], axis=0)
+    b, i, j = steps.previous.extents[:DIM_K]
+    elements, piece = b * i * j, population.designs.piece[design]
     results = elements * last
+    pieces = b * j * -(-i // piece) if task.transposed else b * i * -(-j // piece)
+    transfers.occupy("pieces", pieces * last)
     _move(
         transfers,
         "write",
@@ -279,17 +313,30 @@ def _write(
         compressed_bits(task.write_density, results, population.designs.bits[design]),
     )
     spills, wide = tiling.spills[design], population.designs.accumulator_bits[design]
-    drained = elements * (~last & spills) * wide
-    filled = (
-        np.prod(steps.following.extents[:DIM_K], axis=0)
-        * ((steps.following.segment > 0) & spills)
-        * wide
-    )
+    drains, fills = ~last & spills, (steps.following.segment > 0) & spills
+    drained = elements * drains * wide
+    filled = np.prod(steps.following.extents[:DIM_K], axis=0) * fills * wide
+    transfers.occupy("drain", _sum_cycles(population, steps.previous, design, tiling) * drains)
+    transfers.occupy("fill", _sum_cycles(population, steps.following, design, tiling) * fills)
     resident = home.sums[design]
     transfers.add("activation_write", drained * resident)
     transfers.add("activation_fill", filled * resident)
     transfers.add("memory_write", drained * ~resident)
     transfers.add("memory_read", filled * ~resident)
+
+
+def _sum_cycles(population: Population, wave: Wave, design: Ints, tiling: Tiling) -> Ints:
+    """Cycles in which each wave's partial sums leave the lanes or come back to them."""
+    designs, extents, tile = population.designs, wave.extents[:DIM_K], tiling.tile[:DIM_K, design]
+    tiles = np.prod(-(-extents // tile), axis=0)
+    per_pe = designs.lanes_per_pe[design]
+    together = accelerator.sums_per_cycle(
+        designs.lanes_per_pe, designs.window, designs.bits, designs.accumulator_bits
+    )[design]
+    groups = -(-np.minimum(tiles, per_pe) // together)
+    pes = -(-tiles // per_pe)
+    dots = np.prod(np.minimum(extents, tile), axis=0)
+    return np.asarray(groups * dots * -(-pes // lines_per_cycle(designs)[design]))
 
 
 def _lane_time(
@@ -305,11 +352,10 @@ def _lane_time(
     compute = np.zeros(len(design))
     real = wave.exists
     compute[real] = population.lane_times.maximum(kinds[real], dots[real], lanes[real])
-    start = pre_sparsity.latency(designs.pre_sparsity) + mac_lane.latency(designs.mac_lane)
-    close = dynatran.latency(designs.dynatran) + post_sparsity.latency(designs.post_sparsity)
-    tail = (dots - 1) % designs.macs_per_lane[design] + 1
-    after = (np.zeros(len(designs), dtype=np.int64) + close)[design] + tail
-    return np.where(real, compute + (np.zeros(len(designs)) + start)[design] + last * after, 0.0)
+    beyond, closing = (
+        (np.zeros(len(designs)) + lane.cycles(designs, 0, ends))[design] for ends in (False, True)
+    )
+    return np.where(real, compute + np.where(last, closing, beyond), 0.0)
 
 
 def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Sums:
@@ -325,9 +371,11 @@ def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Su
     waves = -(-rows // (designs.pes * modules))
     transfers.add("memory_read", _share(load, waves)[design])
     stored = 1 if operation.kind == "tanh" else width
+    lines_of_row = -(-stored // designs.window)[design]
     for name, resident, density in zip(
         operation.reads, home.reads, task.read_densities, strict=True
     ):
+        transfers.occupy("activation_lines", steps.following * lines_of_row)
         if name in ("word_rows", "position_rows"):
             # A wave reads each position's row once.
             distinct = (
@@ -344,6 +392,7 @@ def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Su
                 compressed_bits(density, elements, bits),
             )
     elements = steps.previous * stored
+    transfers.occupy("pieces", steps.previous * -(-stored // designs.piece)[design])
     _move(
         transfers,
         "write",
@@ -351,7 +400,7 @@ def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Su
         elements,
         compressed_bits(task.write_density, elements, bits),
     )
-    compute = _row_time(designs, operation.kind, steps.now, design, width)
+    compute = _row_time(designs, operation.kind, steps, width)
     engine = "layer_norm" if operation.kind == "add_norm" else "softmax"
     sums = charge(
         designs,
@@ -364,32 +413,31 @@ def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Su
         population.block_bits,
         population.detailed,
     )
+    # While γ and β are loaded, no PE has a row.
     active = np.minimum(steps.now, designs.pes[design])
     sums["dataflow_cycles"] = np.add.reduceat(active * compute * steps.count, steps.starts)
     sums["row_elements"] = 1.0 * rows * stored
     sums[f"{engine}_elements"] = 1.0 * rows * width
     sums[f"{engine}_beats"] = (rows * -(-width // designs.tile_y)).astype(np.float64)
-    return sums
+    _load_weights(sums, population, home)
+    parameters = Transfers(len(designs))
+    if operation.kind == "add_norm":
+        parameters.add("weight_read", home.weight_values)
+        parameters.add("mask_read", home.weight_masks)
+        parameters.occupy("weight_lines", 2 * -(-width // designs.window))
+    return _added(sums, _configure(population, 0, parameters))
 
 
-def _row_time(designs: DesignBatch, kind: str, rows: Ints, design: Ints, width: int) -> Floats:
-    """Cycles of a wave of rows: the modules, then the lanes that compress what they give."""
-    pieces = 1 if kind == "tanh" else -(-width // designs.tile_y)
-    each = (np.zeros(len(designs), dtype=np.int64) + pieces)[design]
-    per_pe = -(-rows // designs.pes[design])
-    elements = -(-per_pe * each // designs.lanes_per_pe[design]) * designs.tile_y[design]
+def _row_time(designs: DesignBatch, kind: str, steps: RowClasses, width: int) -> Floats:
+    """Cycles of a row engine in each step: a row, or γ and β before the first."""
+    none = np.zeros(len(designs))
+    load = none
     if kind == "add_norm":
-        module = residual_add.latency(designs.residual_add) + layer_norm.cycles(
-            designs.layer_norm, width
-        )
+        row = norm_engine.cycles(designs, width)
+        load = none + norm_engine.load_cycles(designs, width)
     else:
-        module = softmax.cycles(designs.softmax, width)
-        if kind == "tanh":
-            module = module + residual_add.latency(designs.residual_add)
-    module = module + dynatran.latency(designs.dynatran)
-    spec = SimpleNamespace(
-        **{name: values[design] for name, values in vars(designs.post_sparsity).items()}
-    )
-    return np.where(rows > 0, module[design] + post_sparsity.cycles(spec, elements), 0).astype(
-        np.float64
-    )
+        row = softmax_engine.cycles(designs, width)
+    if kind == "tanh":
+        row = row + residual_add.latency(designs.residual_add)
+    opening = (steps.now == 0) & (steps.following > 0)
+    return np.where(steps.now > 0, (none + row)[steps.design], load[steps.design] * opening)

@@ -9,9 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hwgen.units.dynatran import cost as dynatran
-from hwgen.units.mac_lane import cost as mac_lane
-from hwgen.units.post_sparsity import cost as post_sparsity
+from hwgen.units.lane import cost as lane
 from hwgen.units.pre_sparsity import cost as pre_sparsity
 from model.operations import Operation
 from model.recording import RecordedProduct, RecordedRows, Recording
@@ -30,7 +28,7 @@ class LaneJobs:
     ----------
     periods : cycles of each tile's dot products, shape (n_b, n_i, n_j)
     pairs : effectual pairs of each tile
-    cycles : of each lane job, from its first window to its last beat
+    cycles : of each lane job
     """
 
     periods: Ints
@@ -193,15 +191,5 @@ def _lane_jobs(plan: Plan, product: RecordedProduct, segment: tuple[int, int]) -
         ):
             rows = np.add.reduceat(each, starts["i"], axis=0)
             total[b // tiles["b"]] += np.add.reduceat(rows, starts["j"], axis=1)
-    sizes = [np.minimum(tiles[letter], extents[letter] - starts[letter]) for letter in "bij"]
-    dots = sizes[0][:, None, None] * sizes[1][:, None] * sizes[2]
-    cycles = periods + pre_sparsity.latency(design.pre_sparsity) + mac_lane.latency(design.mac_lane)
-    if segment[1] == extents["k"]:
-        cycles = (
-            cycles
-            + dynatran.latency(design.dynatran)
-            + post_sparsity.latency(design.post_sparsity)
-            + (dots - 1) % design.macs_per_lane
-            + 1
-        )
+    cycles = lane.cycles(plan.units, periods, closing=segment[1] == extents["k"])
     return LaneJobs(periods, pairs, cycles)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hwgen.design import DesignBatch
 from sim.tiling import Tiling
-from sim.workload import Task, Workload, compressed_bits
+from sim.workload import Task, Workload, compressed_bits, stored_elements
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -24,7 +24,7 @@ class Residency:
     reads : for each tensor read, whether it lies in the buffers
     write : whether the result goes to the buffers
     sums : whether spilled partial sums go to the activation buffer
-    weight_values, weight_masks : bits of the weight in the buffers, biases included
+    weight_values, weight_masks : bits of the weight, biases included, or of γ and β
     prefetched : whether the weight is loaded before the task starts
     """
 
@@ -42,13 +42,24 @@ def weight_bits(task: Task, designs: DesignBatch) -> tuple[Ints, Ints]:
     none = np.zeros(len(designs), dtype=np.int64)
     if operation.kind == "add_norm":
         assert isinstance(operation.inner, int)
-        return 2 * operation.inner * designs.bits, none
+        return 2 * operation.inner * designs.bits, none + 2 * operation.inner
     if not operation.has_weight:
         return none, none
     assert isinstance(operation.inner, int) and isinstance(operation.outer, int)
     elements = operation.inner * operation.outer
     values = compressed_bits(task.weight_density, elements, designs.bits)
     return values + operation.outer * (designs.accumulator_bits - 1), none + elements
+
+
+def _fit(task: Task, designs: DesignBatch, biases: Ints) -> Bools:
+    """Whether a weight's lines fit half the weight buffer and a quarter of the mask buffer."""
+    operation = task.operation
+    stored = np.asarray(stored_elements(operation.outer, operation.inner, designs.window))
+    values = compressed_bits(task.weight_density, stored, designs.bits) + biases
+    return np.asarray(
+        (2 * values <= designs.weight_buffer_kib * 8192)
+        & (4 * stored <= designs.mask_buffer_kib * 8192)
+    )
 
 
 def place(
@@ -72,20 +83,20 @@ def place(
         operation = task.operation
         reads = tuple(home.get(name, nothing) for name in operation.reads)
         values, masks = weight_bits(task, designs)
-        if operation.kind == "product":
-            prefetched = (2 * values <= designs.weight_buffer_kib * 8192) & (
-                4 * masks <= designs.mask_buffer_kib * 8192
-            )
-        else:
-            prefetched = ~nothing
+        prefetched = ~nothing
+        if operation.has_weight:
+            assert isinstance(operation.outer, int)
+            prefetched = _fit(task, designs, operation.outer * (designs.accumulator_bits - 1))
         write = nothing
         if operation.writes in workload.last_read:
             elements = np.asarray(operation.elements(batch, workload.sequence_length))  # type: ignore[arg-type]
-            size = compressed_bits(task.write_density, elements, designs.bits)
-            write = (size <= free_values) & (elements <= free_masks)
-            sizes[operation.writes] = (size * write, elements * write)
+            row = workload.stored_row[operation.writes]
+            stored = stored_elements(elements // row, row, designs.window)
+            size = compressed_bits(task.write_density, stored, designs.bits)
+            write = (size <= free_values) & (stored <= free_masks)
+            sizes[operation.writes] = (size * write, stored * write)
             free_values = free_values - size * write
-            free_masks = free_masks - elements * write
+            free_masks = free_masks - stored * write
         home[operation.writes] = write
         sums = nothing
         if tiling is not None:

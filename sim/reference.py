@@ -5,19 +5,30 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, Protocol
 
 from hwgen.design import AcceleratorDesign
-from hwgen.units.dynatran import cost as dynatran
-from hwgen.units.layer_norm import cost as layer_norm
-from hwgen.units.mac_lane import cost as mac_lane
-from hwgen.units.post_sparsity import cost as post_sparsity
+from hwgen.units.accelerator import cost as accelerator
+from hwgen.units.lane import cost as lane
+from hwgen.units.norm_engine import cost as norm_engine
 from hwgen.units.pre_sparsity import cost as pre_sparsity
 from hwgen.units.residual_add import cost as residual_add
-from hwgen.units.softmax import cost as softmax
-from sim.schedule import EMBEDDING_ROWS, Block, Plan, Step, Transfer, schedule
+from hwgen.units.softmax_engine import cost as softmax_engine
+from sim.reference_ports import Machine, Moves, moves
+from sim.schedule import Block, Plan, Step, schedule
 from sim.workload import Workload, compressed_bits
+
+ENGINES = (
+    "lanes",
+    "softmax",
+    "layer_norm",
+    "activation_buffer",
+    "weight_buffer",
+    "main_memory",
+    "program",
+    "configure",
+)
+"""What may be the longest in a step; of several, the first is what the step waits for."""
 
 
 class Values(Protocol):
@@ -108,7 +119,8 @@ class DeclaredDensities:
         slowest, mean = self._remembered(
             plan.units.pre_sparsity, block.size("k"), *self._densities(plan), dots, lanes
         )
-        return slowest + _after_last_period(plan, block, dots), block.size("bij") * mean
+        closing = block.k[1] == plan.extents["k"]
+        return lane.cycles(plan.units, slowest, closing), block.size("bij") * mean
 
     def _remembered(self, *case: Any) -> tuple[float, float]:
         """Expected maximum and mean of a spec, length, two densities, dot products and lanes."""
@@ -135,20 +147,6 @@ def largest_tiles(plan: Plan, block: Block) -> tuple[int, int]:
     return dots, lanes
 
 
-def _after_last_period(plan: Plan, block: Block, dots: int) -> int:
-    """Cycles of a lane beyond the periods of its dot products."""
-    design = plan.design
-    cycles = pre_sparsity.latency(plan.units.pre_sparsity) + mac_lane.latency(plan.units.mac_lane)
-    if block.k[1] == plan.extents["k"]:
-        tail = (dots - 1) % design.macs_per_lane + 1
-        cycles += (
-            dynatran.latency(plan.units.dynatran)
-            + tail
-            + post_sparsity.latency(plan.units.post_sparsity)
-        )
-    return int(cycles)
-
-
 def walk(
     design: AcceleratorDesign,
     workload: Workload,
@@ -167,22 +165,28 @@ def walk(
     """
     values = values or DeclaredDensities()
     program = schedule(design, workload)
-    machine = _machine(design, block_bits, keep_steps)
+    machine = Machine.of(design)
     result = Walk()
-    opening = Counter({"memory_read": program.opening_bits})
-    _count(result, machine, "opening", -1, {}, opening)
+    opening = Moves(bits=Counter({"memory_read": program.opening_bits}))
+    time = _time_step(machine, "opening", -1, {}, opening)
+    _count(result, machine, time, opening.bits, block_bits)
+    if keep_steps:
+        result.steps.append(time)
     for plan in program.plans:
         _load_weights(result, plan, block_bits)
         for step in plan.steps():
             engines = _compute(result, plan, step, values)
-            flows = _flows(plan, step, values, workload)
-            _count(result, machine, plan.task.label, step.number, engines, flows)
+            moved = moves(machine, plan, step, values, workload)
+            time = _time_step(machine, plan.task.label, step.number, engines, moved)
+            _count(result, machine, time, moved.bits, block_bits)
+            if keep_steps:
+                result.steps.append(time)
     return result
 
 
 def _load_weights(result: Walk, plan: Plan, block_bits: int) -> None:
-    """A prefetched weight is written into its buffers once."""
-    if plan.prefetched and plan.task.operation.has_weight:
+    """A prefetched weight, like γ and β, is written into its buffers once."""
+    if plan.prefetched:
         for port, bits in (("weight_load", plan.weight_values), ("mask_load", plan.weight_masks)):
             result.bits[port] += bits
             result.blocks[port] += math.ceil(bits / block_bits)
@@ -190,6 +194,10 @@ def _load_weights(result: Walk, plan: Plan, block_bits: int) -> None:
 
 def _compute(result: Walk, plan: Plan, step: Step, values: Values) -> dict[str, float]:
     block, design = step.compute, plan.design
+    if step.number == -2:
+        return {"configure": plan.used_lanes_per_pe + accelerator.CONFIGURE}
+    if step.number == -1 and plan.task.operation.kind == "add_norm":
+        return {"layer_norm": norm_engine.load_cycles(plan.units, plan.extents["k"])}
     if block is None:
         return {}
     if plan.task.operation.kind != "product":
@@ -209,17 +217,11 @@ def _compute_rows(result: Walk, plan: Plan, block: Block) -> dict[str, float]:
     design, kind = plan.design, plan.task.operation.kind
     rows, width = block.size("i"), block.size("k")
     stored = 1 if kind == "tanh" else width
-    rows_of_pe = math.ceil(rows / design.pes)
-    pieces = rows_of_pe * math.ceil(stored / design.tile_y)
-    elements = math.ceil(pieces / design.lanes_per_pe) * design.tile_y
-    cycles = dynatran.latency(plan.units.dynatran) + post_sparsity.cycles(
-        plan.units.post_sparsity, elements
+    cycles = (
+        norm_engine.cycles(plan.units, width)
+        if kind == "add_norm"
+        else softmax_engine.cycles(plan.units, width)
     )
-    if kind == "add_norm":
-        cycles += residual_add.latency(plan.units.residual_add)
-        cycles += layer_norm.cycles(plan.units.layer_norm, width)
-    else:
-        cycles += softmax.cycles(plan.units.softmax, width)
     if kind == "tanh":
         cycles += residual_add.latency(plan.units.residual_add)
     engine = "layer_norm" if kind == "add_norm" else "softmax"
@@ -229,136 +231,40 @@ def _compute_rows(result: Walk, plan: Plan, block: Block) -> dict[str, float]:
     return {engine: cycles}
 
 
-def _flows(plan: Plan, step: Step, values: Values, workload: Workload) -> Counter[str]:
-    """Bits of the step by where they go."""
-    flows = Counter({"memory_read": step.load_bits})
-    for transfer in step.dispatch:
-        _dispatch(flows, plan, transfer, values, workload)
-    if step.fill is not None:
-        bits = step.fill.block.size("bij") * plan.design.accumulator_bits
-        flows["activation_fill" if step.fill.resident else "memory_read"] += bits
-    if step.write is not None and step.write.operand == "sums":
-        bits = step.write.block.size("bij") * plan.design.accumulator_bits
-        flows["activation_write" if step.write.resident else "memory_write"] += bits
-    elif step.write is not None:
-        block = step.write.block
-        masks = block.size("bij")
-        if plan.task.operation.kind in ("softmax", "add_norm"):
-            masks *= block.size("k")
-        _activation(
-            flows, "write", step.write.resident, values.value_bits(plan, "result", block), masks
-        )
-    return flows
-
-
-def _dispatch(
-    flows: Counter[str], plan: Plan, transfer: Transfer, values: Values, workload: Workload
-) -> None:
-    block, design, operation = transfer.block, plan.design, plan.task.operation
-    if transfer.operand == "right" and operation.has_weight:
-        bits, masks = values.value_bits(plan, "right", block), block.size("kj")
-        if block.k[0] == 0:
-            bits += block.size("j") * (design.accumulator_bits - 1)
-        if transfer.resident:
-            flows["weight_read"] += bits
-            flows["mask_read"] += masks
-        else:
-            flows["memory_read"] += bits + masks
-        return
-    if operation.kind == "product":
-        masks = block.size("bik" if transfer.operand == "left" else "bkj")
-    else:
-        name = operation.reads[int(transfer.operand[-1])]
-        rows = block.size("i")
-        if name in EMBEDDING_ROWS:
-            distinct = min(rows, workload.sequence_length) if name == "position_rows" else rows
-            flows["memory_read"] += distinct * block.size("k") * design.bits
-            return
-        masks = rows * (1 if operation.kind == "tanh" else block.size("k"))
-    _activation(
-        flows, "read", transfer.resident, values.value_bits(plan, transfer.operand, block), masks
-    )
-
-
-def _activation(flows: Counter[str], way: str, resident: bool, bits: int, masks: int) -> None:
-    if resident:
-        flows[f"activation_{way}"] += bits
-        flows[f"mask_{way}"] += masks
-    else:
-        flows[f"memory_{way}"] += bits + masks
-
-
-@dataclass(frozen=True)
-class _Machine:
-    """What every step of a design needs: rates, latency and the step constant."""
-
-    buffer_rate: Fraction
-    memory_rate: Fraction
-    memory_latency: int
-    constant: int
-    block_bits: int
-    keep_steps: bool
-
-
-def _machine(design: AcceleratorDesign, block_bits: int, keep_steps: bool) -> _Machine:
-    levels = math.ceil(math.log2(design.pes)) + math.ceil(math.log2(design.lanes_per_pe))
-    return _Machine(
-        design.buffer_bits_per_cycle,
-        design.memory_bits_per_cycle,
-        design.memory.latency_cycles,
-        2 * levels + 2,
-        block_bits,
-        keep_steps,
-    )
-
-
-def _port(bits: int, rate: Fraction) -> int:
-    return -(-bits * rate.denominator // rate.numerator)
+def _time_step(
+    machine: Machine, operation: str, number: int, engines: dict[str, float], moved: Moves
+) -> StepTime:
+    """Cycles of a step's engines, in the order in which waits are put down to them."""
+    found = {
+        **engines,
+        "activation_buffer": machine.activation_cycles(moved),
+        "weight_buffer": machine.weight_cycles(moved),
+        "main_memory": machine.memory_cycles(moved),
+        "program": machine.program_cycles,
+    }
+    cycles = {name: found[name] for name in ENGINES if found.get(name)}
+    return StepTime(operation, number, cycles, max(cycles.values()) + machine.constant)
 
 
 def _count(
-    result: Walk,
-    machine: _Machine,
-    operation: str,
-    number: int,
-    engines: dict[str, float],
-    flows: Counter[str],
+    result: Walk, machine: Machine, time: StepTime, bits: Counter[str], block_bits: int
 ) -> None:
     """Add one step."""
-    rate = machine.buffer_rate
-    memory = flows["memory_read"] + flows["memory_write"]
-    cycles = {
-        **engines,
-        "activation_buffer": max(
-            _port(flows["activation_read"], rate), _port(flows["activation_write"], rate)
-        )
-        + _port(flows["activation_fill"], rate),
-        "weight_buffer": _port(flows["weight_read"], rate),
-        "mask_buffer": max(_port(flows["mask_read"], rate), _port(flows["mask_write"], rate)),
-        "main_memory": (
-            machine.memory_latency + _port(memory, machine.memory_rate) if memory else 0
-        ),
-    }
-    slowest = max(cycles, key=lambda name: cycles[name])
-    total = cycles[slowest] + machine.constant
-    result.latency_cycles += total
-    result.operation_cycles[operation] += total
-    result.stalls[slowest] += cycles[slowest]
+    slowest = max(time.cycles, key=lambda name: time.cycles[name])
+    result.latency_cycles += time.total
+    result.operation_cycles[time.operation] += time.total
+    result.stalls[slowest] += time.cycles[slowest]
     result.stalls["step_constant"] += machine.constant
-    for name, busy in cycles.items():
+    for name, busy in time.cycles.items():
         result.work[f"busy.{name}"] += busy
-    for flow, bits in flows.items():
-        result.bits[flow] += bits
+    result.bits.update(bits)
     accesses = {
-        "activation_read": flows["activation_read"] + flows["activation_fill"],
-        "activation_write": flows["activation_write"],
-        "weight_read": flows["weight_read"],
-        "mask_read": flows["mask_read"],
-        "mask_write": flows["mask_write"],
-        "main_memory": memory,
+        "activation_read": bits["activation_read"] + bits["activation_fill"],
+        "activation_write": bits["activation_write"],
+        "weight_read": bits["weight_read"],
+        "mask_read": bits["mask_read"],
+        "mask_write": bits["mask_write"],
+        "main_memory": bits["memory_read"] + bits["memory_write"],
     }
-    for port, bits in accesses.items():
-        result.blocks[port] += math.ceil(bits / machine.block_bits)
-    if machine.keep_steps:
-        working = {name: busy for name, busy in cycles.items() if busy}
-        result.steps.append(StepTime(operation, number, working, total))
+    for port, moved in accesses.items():
+        result.blocks[port] += math.ceil(moved / block_bits)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwgen.design import AcceleratorDesign, DesignBatch
-from hwgen.technology.constants import BUFFERS, Technology
+from hwgen.technology.constants import Technology
 from hwgen.units.registry import RTL_UNITS
 from sim.workload import Workload
 
@@ -184,7 +184,7 @@ class Report:
             "lanes": work["lane_cycles"] / designs.lanes,
             "softmax": work["softmax_beats"] / (designs.pes * designs.softmax_per_pe),
             "layer_norm": work["layer_norm_beats"] / designs.pes,
-            **{f"{name}_buffer": work[f"busy.{name}_buffer"] for name in BUFFERS},
+            **{f"{name}_buffer": work[f"busy.{name}_buffer"] for name in ("activation", "weight")},
             "main_memory": work["busy.main_memory"],
         }
         return {name: share / cycles for name, share in shares.items()}

@@ -10,7 +10,7 @@ from functools import cached_property
 from types import SimpleNamespace
 
 from hwgen.design import AcceleratorDesign
-from sim.workload import Task, Workload, compressed_bits
+from sim.workload import Task, Workload, compressed_bits, stored_elements
 
 Range = tuple[int, int]
 """First index, and the one after the last."""
@@ -18,8 +18,6 @@ Range = tuple[int, int]
 UNITS = (
     "pre_sparsity",
     "mac_lane",
-    "dynatran",
-    "post_sparsity",
     "softmax",
     "layer_norm",
     "residual_add",
@@ -50,7 +48,8 @@ class Transfer:
 
     Parameters
     ----------
-    operand : "left", "right", "result", "sums", or "read_0", "read_1" of an operation on rows
+    operand : "left", "right", "result", "sums"; of an operation on rows "read_0", "read_1", or
+        "gamma_beta", two rows
     block : which part
     resident : whether the buffers hold it; else main memory does
     """
@@ -66,7 +65,7 @@ class Step:
 
     Parameters
     ----------
-    number : −1 to waves
+    number : −2 to waves; in step −2 the operation is configured
     compute : the wave that is worked on
     dispatch : operands of the next wave
     fill : partial sums that the next wave goes on from
@@ -91,7 +90,7 @@ class Plan:
     design, task : what does what
     extents : elements along b, i, j, k; of an operation on rows 1, rows, 1 and elements of a row
     reads_resident, write_resident, sums_resident : where tensors live
-    weight_values, weight_masks : bits of the weight, biases among the values
+    weight_values, weight_masks : bits of the weight, biases among the values, or of γ and β
     prefetched : whether the weight is in its buffer before the operation starts
     load_bits : bits of the next operation's weights that come meanwhile
     """
@@ -132,6 +131,13 @@ class Plan:
                 taken[letter] = min(needed, left)
                 left //= taken[letter]
         return taken
+
+    @cached_property
+    def used_lanes_per_pe(self) -> int:
+        """Lanes of a PE that a full block uses; none for an operation on rows."""
+        if self.task.operation.kind != "product":
+            return 0
+        return min(math.prod(self.unroll.values()), self.design.lanes_per_pe)
 
     @cached_property
     def trips(self) -> dict[str, int]:
@@ -192,8 +198,9 @@ class Plan:
             yield Block(**ranges)
 
     def steps(self) -> Iterator[Step]:
-        """Steps −1 to `waves`, in order."""
+        """Steps −2 to `waves`, in order."""
         share = math.ceil(self.load_bits / (self.waves + 2))
+        yield Step(-2, None, self._parameters(), None, None, 0)
         before: Block | None = None
         now: Block | None = None
         for number, following in enumerate(itertools.chain(self.blocks(), (None, None)), start=-1):
@@ -206,6 +213,12 @@ class Plan:
                 share,
             )
             before, now = now, following
+
+    def _parameters(self) -> tuple[Transfer, ...]:
+        if self.task.operation.kind != "add_norm":
+            return ()
+        both = Block((0, 1), (0, 2), (0, 1), (0, self.extents["k"]))
+        return (Transfer("gamma_beta", both, True),)
 
     def _dispatch(self, now: Block | None, following: Block | None) -> tuple[Transfer, ...]:
         if following is None:
@@ -271,9 +284,13 @@ def schedule(design: AcceleratorDesign, workload: Workload) -> Program:
         reads = tuple(homes.resident.get(name, False) for name in operation.reads)
         elements = operation.elements(batch, workload.sequence_length)
         read_again = workload.last_read.get(operation.writes) is not None
-        lives = read_again and homes.place(
-            operation.writes, compressed_bits(task.write_density, elements, design.bits), elements
-        )
+        lives = False
+        if read_again:
+            row = workload.stored_row[operation.writes]
+            stored = stored_elements(elements // row, row, design.window)
+            lives = homes.place(
+                operation.writes, compressed_bits(task.write_density, stored, design.bits), stored
+            )
         load = (
             sum(weights[index + 1][:2]) if index + 1 < len(weights) and weights[index + 1][2] else 0
         )
@@ -325,15 +342,17 @@ def _weights(design: AcceleratorDesign, task: Task) -> tuple[int, int, bool]:
     operation = task.operation
     if operation.kind == "add_norm":
         assert isinstance(operation.inner, int)
-        return 2 * operation.inner * design.bits, 0, True
+        return 2 * operation.inner * design.bits, 2 * operation.inner, True
     if not operation.has_weight:
         return 0, 0, True
     assert isinstance(operation.inner, int) and isinstance(operation.outer, int)
     elements = operation.inner * operation.outer
     values = compressed_bits(task.weight_density, elements, design.bits)
-    values += operation.outer * (design.accumulator_bits - 1)
+    biases = operation.outer * (design.accumulator_bits - 1)
+    stored = stored_elements(operation.outer, operation.inner, design.window)
+    taken = compressed_bits(task.weight_density, stored, design.bits) + biases
     fits = (
-        values <= design.weight_buffer_kib * 1024 * 8 / 2
-        and elements <= design.mask_buffer_kib * 1024 * 8 / 4
+        taken <= design.weight_buffer_kib * 1024 * 8 / 2
+        and stored <= design.mask_buffer_kib * 1024 * 8 / 4
     )
-    return values, elements, fits
+    return values + biases, elements, fits

@@ -45,6 +45,11 @@ class Task:
         return self.operation.writes
 
     @property
+    def transposed(self) -> bool:
+        """Whether a product's result is stored by its j, in rows of its i: V, for its reader."""
+        return self.operation.name == "value"
+
+    @property
     def right_density(self) -> float:
         """Share of non-zeros of a product's right operand."""
         return self.weight_density if self.operation.has_weight else self.read_densities[1]
@@ -108,6 +113,20 @@ class Workload:
             for name in task.operation.reads
             if name in written
         }
+
+    @cached_property
+    def stored_row(self) -> dict[str, int]:
+        """Elements of a row of each tensor that is written and read, along the axis of its reader.
+
+        What tanh reads are rows of the width of the layer.
+        """
+        written = {task.operation.writes for task in self.tasks}
+        rows = {}
+        for operation in (task.operation for task in self.tasks):
+            width = operation.outer if operation.kind == "tanh" else operation.inner
+            for name in written.intersection(operation.reads):
+                rows[name] = self.sequence_length if width == "sequence" else width
+        return rows
 
     def batch(self, designs: DesignBatch) -> np.ndarray:
         """Sequences that each design runs at once."""
@@ -178,6 +197,11 @@ def compressed_bits(density: float, elements: Any, bits: Any) -> Any:
     """
     product = density * (elements * bits)
     return np.ceil(product) if isinstance(product, np.ndarray) else math.ceil(product)
+
+
+def stored_elements(rows: Any, row: Any, window: Any) -> Any:
+    """Positions that rows of `row` elements take where they are stored, in whole lines."""
+    return rows * -(-row // window) * window
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -89,7 +89,13 @@ def bins(plan: Plan, workload: Workload) -> Iterator[str]:
             yield f"partial {letter}"
         if plan.trips[letter] > 4:
             yield f"many trips along {letter}"
+    if plan.task.transposed:
+        yield "transposed result"
+    if plan.extents["k"] % design.window and design.k_segment > design.window:
+        yield "several lines of a row, the last partial"
     if plan.spills:
+        if plan.used_lanes_per_pe > 1:
+            yield "several lanes of a PE spill"
         yield "sums spill to the buffer" if plan.sums_resident else "sums spill to main memory"
     elif plan.trips["k"] > 1:
         yield "sums stay"
@@ -129,6 +135,9 @@ BINS = {
     "heads of 42",
     "density 0",
     "density 1",
+    "transposed result",
+    "several lines of a row, the last partial",
+    "several lanes of a PE spill",
 }
 
 

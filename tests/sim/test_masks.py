@@ -7,6 +7,7 @@ import pytest
 
 from hwgen.design import AcceleratorDesign
 from hwgen.units.dynatran import cost as dynatran
+from hwgen.units.lane import cost as lane
 from hwgen.units.mac_lane import cost as mac_lane
 from hwgen.units.post_sparsity import cost as post_sparsity
 from hwgen.units.pre_sparsity import cost as pre_sparsity
@@ -98,7 +99,6 @@ def test_lane_jobs_are_those_of_their_masks() -> None:
     jobs = masks.lane_jobs(plan, (16, 20))
     b, i, j = (int(rng.integers(n)) for n in jobs.periods.shape)
     periods = pairs = 0
-    dots = 0
     for at_b in range(2 * b, min(6, 2 * b + 2)):
         for at_i in range(8 * i, min(13, 8 * i + 8)):
             for at_j in range(8 * j, min(13, 8 * j + 8)):
@@ -107,19 +107,19 @@ def test_lane_jobs_are_those_of_their_masks() -> None:
                 )
                 periods += int(pre_sparsity.periods(made.pre_sparsity, [[both.sum()]])[0])
                 pairs += int(both.sum())
-                dots += 1
     assert jobs.periods[b, i, j] == periods and jobs.pairs[b, i, j] == pairs
-    # The last segment's results go on: dynatran, the values of its last beat, post_sparsity.
+    # The last segment's results go on: dynatran, post_sparsity.
     units = [
+        lane.START,
         pre_sparsity.latency(made.pre_sparsity),
         mac_lane.latency(made.mac_lane),
+        lane.END,
         dynatran.latency(made.dynatran),
-        (dots - 1) % 2 + 1,
         post_sparsity.latency(made.post_sparsity),
     ]
     assert jobs.cycles[b, i, j] == periods + sum(units)
     before = masks.lane_jobs(plan, (0, 16))
-    assert before.cycles[b, i, j] == before.periods[b, i, j] + sum(units[:2])
+    assert before.cycles[b, i, j] == before.periods[b, i, j] + sum(units[:4])
 
 
 def test_window_counts() -> None:

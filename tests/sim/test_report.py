@@ -87,8 +87,8 @@ def test_dynamic_energy_by_hand() -> None:
 def test_stalls_are_what_steps_wait_for() -> None:
     report = evaluated()
     assert list(report.stalls) and set(report.stalls) == set(CAUSES)
-    # 2 · (6 + 4) + 2 cycles in each step of Edge, 22: whole steps.
-    assert report.stalls["step_constant"][0] % 22 == 0
+    # 2 · (3 + 2) + 2 cycles in each step of Edge, 12: whole steps.
+    assert report.stalls["step_constant"][0] % 12 == 0
 
 
 def test_utilization_lies_between_0_and_1() -> None:

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from hwgen.design import LOOP_ORDERS, AcceleratorDesign
+from hwgen.units.buffer import cost as buffer
+from hwgen.units.norm_engine import cost as norm_engine
 from model.space import TransformerDesign
 from sim import Workload
-from sim.reference import walk
+from sim.reference import DeclaredDensities, walk
+from sim.reference_ports import Machine, moves
 from sim.schedule import Plan, schedule
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +112,9 @@ def test_what_streams_comes_with_its_masks_and_biases() -> None:
     plan = made["0.key"]
     walked = walk(plan.design, Workload(MODEL, 13, 0.5, batch_size=3), keep_steps=True)
     time = next(time for time in walked.steps if (time.operation, time.number) == ("0.key", -1))
-    block = next(plan.steps()).dispatch[1].block
+    configuring, opening, *_ = plan.steps()
+    assert configuring.load_bits == 0 and configuring.dispatch == ()
+    block = opening.dispatch[1].block
     weight = block.size("kj") * 20 // 2 + block.size("kj") + block.size("j") * 51
     assert not plan.prefetched and plan.load_bits == 0 and plan.reads_resident == (True,)
     assert time.cycles["main_memory"] == 36 + math.ceil(weight / (2048 / 7))
@@ -121,7 +126,7 @@ def test_what_streams_comes_with_its_masks_and_biases() -> None:
 
 
 def test_sums_come_back_after_others_have_left() -> None:
-    """The activation buffer takes max(⌈A/ρ⌉, ⌈D/ρ⌉) + ⌈F/ρ⌉ where sums are drained and filled."""
+    """The activation buffer takes max(read, drain) + fill where sums are drained and filled."""
     plan = plans("kijb")["0.query"]
     walked = walk(plan.design, Workload(MODEL, 13, 0.5, batch_size=3), keep_steps=True)
     times = [time for time in walked.steps if time.operation == "0.query"]
@@ -129,12 +134,17 @@ def test_sums_come_back_after_others_have_left() -> None:
     for step, time in zip(plan.steps(), times, strict=True):
         if step.fill is None or step.write is None or step.write.operand != "sums":
             continue
-        dispatched = sum(
-            -(-one.block.size("bik") * 20 // 2) for one in step.dispatch if one.operand == "left"
+        rows = sum(one.block.size("bi") for one in step.dispatch if one.operand == "left")
+        # A line of 8 values is two pieces: three PEs get a line each a cycle.
+        lines = math.ceil(rows * math.ceil(step.fill.block.size("k") / 8) / 3)
+        read = lines + buffer.read_latency(plan.design) + 1 if lines else 0
+        # Six lanes at most, two of each PE; four sums of 52 bits would be of four lanes.
+        drained, filled = (
+            math.prod(min(one.block.size(letter), plan.tiles[letter]) for letter in "bij")
+            for one in (step.write, step.fill)
         )
-        drained, filled = (one.block.size("bij") * 52 for one in (step.write, step.fill))
-        cycles = [math.ceil(bits / (29600 / 7)) for bits in (dispatched, drained, filled)]
-        assert time.cycles["activation_buffer"] == max(cycles[:2]) + cycles[2]
+        fill = filled + buffer.read_latency(plan.design) + 1
+        assert time.cycles["activation_buffer"] == max(read, drained + buffer.STORE) + fill
         seen += 1
     assert seen > 2 and plan.sums_resident
 
@@ -164,15 +174,17 @@ def test_residency_follows_shapes_and_declared_densities() -> None:
     # 40 · 60 mask bits are more than a quarter of a KiB.
     assert not plans("bijk", mask_buffer_kib=1)["0.feed_forward_0"].prefetched
     assert plans("bijk", mask_buffer_kib=1)["0.key"].prefetched
-    # The hidden state takes 39 · 40 · 10 bits, and two of a size do not fit into 2 KiB with it.
-    small = plans("bijk", activation_buffer_kib=4)
+    # The hidden state takes 39 · 40 · 10 bits. Query and key have 2 · 39 rows of 20, which are three
+    # lines of 8: 2 · 39 · 24 · 10 bits each, and one of them fits.
+    small = plans("bijk", activation_buffer_kib=5)
     assert [small[name].write_resident for name in ("embedding", "0.query", "0.key")] == [
         True,
         True,
         False,
     ]
     assert small["0.score"].reads_resident == (True, False)
-    # Their masks take 39 · 40 bits each, and half of a KiB holds two of them.
+    assert not plans("bijk", activation_buffer_kib=4)["0.query"].write_resident, "lines are whole"
+    # Their masks take 39 · 40 and 39 · 48 bits, and half of a KiB holds two of them.
     masks = plans("bijk", mask_buffer_kib=1)
     assert [masks[name].write_resident for name in ("embedding", "0.query", "0.key")] == [
         True,
@@ -186,8 +198,9 @@ def test_prefetch_comes_in_equal_shares() -> None:
     for plan, following in itertools.pairwise(found.values()):
         steps = list(plan.steps())
         bits = following.weight_values + following.weight_masks
-        assert plan.load_bits == bits and len(steps) == plan.waves + 2
-        assert {step.load_bits for step in steps} == {-(-bits // len(steps))}
+        assert plan.load_bits == bits and len(steps) == plan.waves + 3
+        assert {step.load_bits for step in steps[1:]} == {-(-bits // (plan.waves + 2))}
+        assert steps[0].number == -2 and steps[0].load_bits == 0
 
 
 def test_the_page_has_these_tables() -> None:
@@ -198,3 +211,31 @@ def test_the_page_has_these_tables() -> None:
     page = (ROOT / "docs" / "machine.md").read_text()
     for name, lines in module.pages().items():
         assert "\n".join(lines) in page, name
+
+
+def test_a_result_for_the_other_axis_is_stored_in_its_pieces() -> None:
+    design = plans("bijk")["0.value"].design
+    values, machine = DeclaredDensities(), Machine.of(design)
+    workload = Workload(MODEL, 13, 0.5, batch_size=3)
+    stored = {}
+    for name in ("0.key", "0.value"):
+        plan = plans("bijk")[name]
+        steps = [moves(machine, plan, step, values, workload) for step in plan.steps()]
+        stored[name] = sum(moved.pieces for moved in steps)
+        assert all(moved.bits["memory_write"] == 0 for moved in steps)
+    # Pieces of four, of 39 rows of 40, and of 3 · 40 rows of 13.
+    assert stored == {"0.key": 39 * 10, "0.value": 120 * 4}
+
+
+def test_gamma_and_beta_come_before_the_first_rows() -> None:
+    plan = plans("bijk")["embedding"]
+    walked = walk(plan.design, Workload(MODEL, 13, 0.5, batch_size=3), keep_steps=True)
+    configured, first = walked.steps[1:3]
+    # Two rows of five lines for three PEs, two of a line's two pieces each.
+    read = math.ceil(10 / 3) + buffer.read_latency(plan.design) + 1
+    assert configured.cycles == {"weight_buffer": read, "program": 4, "configure": 2}
+    assert first.cycles["layer_norm"] == norm_engine.load_cycles(plan.units, 40)
+    assert (plan.weight_values, plan.weight_masks) == (2 * 40 * 20, 2 * 40)
+    assert walked.bits["weight_load"] == sum(
+        one.weight_values for one in schedule(plan.design, Workload(MODEL, 13, 0.5, 3)).plans
+    )

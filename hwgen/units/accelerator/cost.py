@@ -1,0 +1,81 @@
+"""Cycles that belong to no engine: steps, configuration, program, and how much moves in a cycle.
+
+Every argument is a number or an array, and results are what their arguments are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONFIGURE = 2
+"""Cycles of a configuration beyond the lanes that are told their tiles."""
+
+DESCRIPTOR_WORDS = 4
+"""Words of a step's descriptor, one a cycle."""
+
+
+def tree_levels(leaves: Any) -> Any:
+    """⌈log4 leaves⌉, for at most 4096 leaves."""
+    return sum(1 * (leaves > 4**level) for level in range(6))
+
+
+def step_constant(pes: Any, lanes_per_pe: Any) -> Any:
+    """Cycles of a step beyond its longest engine: down the tree and up, one to issue, one to close.
+
+    Parameters
+    ----------
+    pes, lanes_per_pe : processing elements, and lanes of each
+    """
+    return 2 * (tree_levels(pes) + tree_levels(lanes_per_pe)) + 2
+
+
+def program_cycles(design: Any) -> Any:
+    """Cycles in which the sequencer takes the descriptor of the next step.
+
+    Parameters
+    ----------
+    design : AcceleratorDesign or DesignBatch
+    """
+    return DESCRIPTOR_WORDS + 0 * design.pes
+
+
+def lines_per_cycle(
+    pes: Any, rate_numerator: Any, rate_denominator: Any, window: Any, bits: Any
+) -> Any:
+    """Lines that a buffer gives in a cycle, G = min(pes, max(1, ⌊ρ / (window · bits)⌋)).
+
+    Parameters
+    ----------
+    pes : processing elements
+    rate_numerator, rate_denominator : bits a cycle of a buffer's port, ρ
+    window, bits : positions of a line, and width of a value
+    """
+    lines = rate_numerator // (rate_denominator * window * bits)
+    lines = lines + 1 * (lines < 1)
+    return lines - (lines - pes) * (lines > pes)
+
+
+def pieces_per_cycle(pes: Any, window: Any, piece: Any, lines: Any) -> Any:
+    """Pieces that a buffer takes in a cycle, S = min(pes, P · G).
+
+    Parameters
+    ----------
+    pes : processing elements
+    window, piece : positions of a line and of a piece; P = ⌊window / piece⌋ pieces of a line
+    lines : G, of `lines_per_cycle`
+    """
+    pieces = window // piece * lines
+    return pieces - (pieces - pes) * (pieces > pes)
+
+
+def sums_per_cycle(lanes_per_pe: Any, window: Any, bits: Any, accumulator_bits: Any) -> Any:
+    """Lanes of a PE that move a partial sum each in a cycle, a power of two.
+
+    The largest that is at most `lanes_per_pe` and whose sums fit two lines of values; at least one.
+    """
+    found = 1 + 0 * lanes_per_pe
+    for level in range(1, 11):
+        lanes = 2**level
+        fits = (lanes <= lanes_per_pe) & (lanes * accumulator_bits <= 2 * window * bits)
+        found = found + (lanes - found) * fits
+    return found
