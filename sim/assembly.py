@@ -68,7 +68,6 @@ class Homes:
     start, limit : positions of the result's values in each bank, from the first to behind the last
     bias : address of the first bias
     weights : line of a norm's scale, which its offset follows
-    transposed : whether the result's rows are its columns
     """
 
     reads: tuple[Walk, ...]
@@ -77,7 +76,6 @@ class Homes:
     limit: int
     bias: int = 0
     weights: int = 0
-    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,7 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
         "configure",
         {
             "kind": KINDS.index("product"),
-            "transposed": int(homes.transposed),
+            "transposed": int(plan.task.transposed),
             "right_has_b": int(not operation.has_weight),
             "valid_i": constants.valid_i,
             "valid_j": constants.valid_j,
@@ -189,7 +187,7 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
     )
     left, right, results = _Banks(), _Banks(), _Banks()
     inside = _waves_inside(plan)
-    for step in plan.steps():
+    for step in _after_configuration(plan):
         # What is written was computed in the step before, and what is computed from came then.
         written = results.last
         fields: dict[str, int] = {}
@@ -212,6 +210,11 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
         if step.write is not None:
             fields |= _write(plan, step.write.block, homes, written, step)
         yield Descriptor("step", fields)
+
+
+def _after_configuration(plan: Plan) -> Iterator[Step]:
+    """Steps −1 to waves: the configuration is a descriptor of its own."""
+    return (step for step in plan.steps() if step.number > -2)
 
 
 def _waves_inside(plan: Plan) -> int:
@@ -256,7 +259,7 @@ def _read(plan: Plan, block: Block, port: str, bank: int, walk: Walk) -> dict[st
 
 
 def _write(plan: Plan, block: Block, homes: Homes, bank: int, step: Step) -> dict[str, int]:
-    row, element = ("j", "i") if homes.transposed else ("i", "j")
+    row, element = ("j", "i") if plan.task.transposed else ("i", "j")
     pieces = plan.design.window // plan.design.piece
     column = getattr(block, element)[0] // plan.design.piece
     made = {
@@ -296,9 +299,9 @@ def _rows(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descriptor
         },
     )
     operands, results = _Banks(), _Banks()
-    for step in plan.steps():
+    for step in _after_configuration(plan):
         written = results.last
-        fields = {}
+        fields: dict[str, int] = {}
         if step.number == -1 and norm:
             fields |= {"compute": 1, "load": 1, "tiles_i": 1}
         if step.compute is not None:

@@ -163,7 +163,9 @@ def charge(
     longest = compute
     for busy in times.values():
         longest = np.maximum(longest, busy)
-    constant = accelerator.step_constant(designs.pes, designs.lanes_per_pe)[design]
+    constant = accelerator.step_constant(
+        designs.pes, designs.lanes_per_pe, designs.softmax_per_pe
+    )[design]
     ports = {name: flows[name] for name in PORTS if name in flows} | {"main_memory": memory}
     ports["activation_read"] = flows["activation_read"] + flows["activation_fill"]
     columns: dict[str, Floats | Ints] = {

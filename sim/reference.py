@@ -15,7 +15,7 @@ from hwgen.units.pre_sparsity import cost as pre_sparsity
 from hwgen.units.residual_add import cost as residual_add
 from hwgen.units.softmax_engine import cost as softmax_engine
 from sim.reference_ports import Machine, Moves, moves
-from sim.schedule import Block, Plan, Step, schedule
+from sim.schedule import Block, Plan, Program, Step, schedule
 from sim.workload import Workload, compressed_bits
 
 ENGINES = (
@@ -163,8 +163,20 @@ def walk(
     block_bits : bits of one memory access
     keep_steps : whether `Walk.steps` is filled
     """
-    values = values or DeclaredDensities()
     program = schedule(design, workload)
+    return walk_program(design, program, workload, values, block_bits, keep_steps)
+
+
+def walk_program(
+    design: AcceleratorDesign,
+    program: Program,
+    workload: Workload,
+    values: Values | None = None,
+    block_bits: int = 512,
+    keep_steps: bool = False,
+) -> Walk:
+    """Walk all steps of a program that is made already; see `walk`."""
+    values = values or DeclaredDensities()
     machine = Machine.of(design)
     result = Walk()
     opening = Moves(bits=Counter({"memory_read": program.opening_bits}))

@@ -78,7 +78,9 @@ class Machine:
             accelerator.sums_per_cycle(
                 design.lanes_per_pe, design.window, design.bits, design.accumulator_bits
             ),
-            accelerator.step_constant(design.pes, design.lanes_per_pe),
+            accelerator.step_constant(
+                design.pes, design.lanes_per_pe, design.softmax_per_pe
+            ),
             accelerator.program_cycles(design),
         )
 

@@ -7,26 +7,32 @@ from __future__ import annotations
 
 from typing import Any
 
-CONFIGURE = 2
-"""Cycles of a configuration beyond the lanes that are told their tiles."""
+from hwgen.program import DESCRIPTOR_WORDS
+from hwgen.units.stages import branch_levels
 
-DESCRIPTOR_WORDS = 4
-"""Words of a step's descriptor, one a cycle."""
-
-
-def tree_levels(leaves: Any) -> Any:
-    """⌈log4 leaves⌉, for at most 4096 leaves."""
-    return sum(1 * (leaves > 4**level) for level in range(6))
+CONFIGURE = 1
+"""The cycle of a configuration in which it starts, before lanes are told their tiles."""
 
 
-def step_constant(pes: Any, lanes_per_pe: Any) -> Any:
-    """Cycles of a step beyond its longest engine: down the tree and up, one to issue, one to close.
+def levels(lanes_per_pe: Any, softmax_per_pe: Any) -> Any:
+    """Registers from the root of a PE to its lanes and engines: a lane and an engine share a leaf.
 
     Parameters
     ----------
-    pes, lanes_per_pe : processing elements, and lanes of each
+    lanes_per_pe, softmax_per_pe : lanes and softmax engines of a PE
     """
-    return 2 * (tree_levels(pes) + tree_levels(lanes_per_pe)) + 2
+    more = softmax_per_pe > lanes_per_pe
+    return branch_levels(lanes_per_pe + (softmax_per_pe - lanes_per_pe) * more)
+
+
+def step_constant(pes: Any, lanes_per_pe: Any, softmax_per_pe: Any) -> Any:
+    """Cycles of a step beyond its longest engine: down the trees and up, one to issue, one to close.
+
+    Parameters
+    ----------
+    pes, lanes_per_pe, softmax_per_pe : PEs, and lanes and softmax engines of each
+    """
+    return 2 * (branch_levels(pes) + levels(lanes_per_pe, softmax_per_pe)) + 2
 
 
 def program_cycles(design: Any) -> Any:

@@ -109,9 +109,10 @@ class Accelerator(wiring.Component):
         starts = sequencer.issue & ~sequencer.configure
         # While an operation is configured, the norm's weights come: two rows, scale and offset.
         norm_weights = sequencer.configure & (configuration.kind == KINDS.index("norm"))
-        loads_weights = Signal()
+        configured, loads_weights = Signal(), Signal()
         with m.If(sequencer.issue):
-            m.d.sync += loads_weights.eq(sequencer.configure)
+            m.d.sync += configured.eq(sequencer.configure)
+        m.d.comb += loads_weights.eq(sequencer.configure | (configured & ~sequencer.issue))
         from_weights = Signal()
         m.d.comb += [
             from_weights.eq(loads_weights | step.right_weights),
@@ -123,7 +124,7 @@ class Accelerator(wiring.Component):
             right.strides.eq(_strides(configuration, "right")),
             right.advance.eq(from_weights | ~left.active),
         ]
-        with m.If(sequencer.configure):
+        with m.If(loads_weights):
             m.d.comb += [
                 right.read.enable.eq(1),
                 right.read.line.eq(configuration.weights_line),

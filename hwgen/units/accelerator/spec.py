@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwgen.design import AcceleratorDesign
+from hwgen.units.accelerator.cost import levels
 from hwgen.units.buffer.spec import BufferSpec
 from hwgen.units.lane.spec import LaneSpec
 from hwgen.units.norm_engine.spec import NormEngineSpec
 from hwgen.units.softmax_engine.spec import SoftmaxEngineSpec
-from hwgen.units.stages import branch_levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class AcceleratorSpec:
     @property
     def levels(self) -> int:
         """Registers from the root of the processing element to a lane."""
-        return int(branch_levels(self.places))
+        return int(levels(self.lanes, self.softmax_engines))
 
     @classmethod
     def of(cls, design: AcceleratorDesign) -> AcceleratorSpec:
