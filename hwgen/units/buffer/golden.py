@@ -119,16 +119,20 @@ class Image:
         for row, piece in storage_order(spec, rows, elements):
             bank, offset = piece % spec.pieces, row * lines + piece // spec.pieces
             code = self.entries[bank, base + offset]
-            start = code >> spec.piece
             places = [k for k in range(spec.piece) if code >> k & 1]
-            for number, place in enumerate(places):
-                result[row, piece * spec.piece + place] = self._value(bank, start + number)
+            result[row, [piece * spec.piece + place for place in places]] = self._values(
+                bank, code >> spec.piece, len(places))
         return result[:, :elements]
 
-    def _value(self, bank: int, position: int) -> int:
-        number, place = divmod(position, self.spec.piece)
-        memory = self.odd if number % 2 else self.even
-        return values_of(self.spec, memory[bank, number // 2])[place]
+    def _values(self, bank: int, start: int, count: int) -> list[int]:
+        """Some successive values of a bank."""
+        number, place = divmod(start, self.spec.piece)
+        found: list[int] = []
+        while len(found) < place + count and count:
+            memory = self.odd if number % 2 else self.even
+            found += values_of(self.spec, memory[bank, number // 2])
+            number += 1
+        return found[place:place + count]
 
 
 def pack(spec: BufferSpec, rows: ArrayLike, base: int = 0, start: ArrayLike = 0,

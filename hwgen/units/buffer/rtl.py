@@ -255,6 +255,7 @@ class _Bank(wiring.Component):
                           "found")
         start = entries.read_data[spec.piece:]
         place, word = start[:spec.place_bits], start[spec.place_bits:]
+        # An empty piece needs no word, wherever its values start.
         wanted = named(m, flow.valid & zero_mask.any(), "wanted")
         writing, written, content = self._merge(m)
         words = []

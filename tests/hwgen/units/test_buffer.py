@@ -19,6 +19,7 @@ SPECS = [
     BufferSpec(4, 4, 4, words=36, lines=32, biases=4, bias_bits=40),
     BufferSpec(4, 8, 2, words=40, lines=21),
     BufferSpec(6, 8, 4, words=42, lines=24, biases=1, bias_bits=3),
+    BufferSpec(20, 64, 16, words=32, lines=20, biases=4, bias_bits=51),
 ]
 """One, two and four banks; pieces of one value and of a whole line; depths of any kind."""
 
@@ -446,7 +447,7 @@ def test_a_line_out_of_range_is_not_stored_and_read_as_zeros():
         return bench.ctx.get(bench.dut.out_of_range)
 
     async def store(bench):
-        await bench.load(golden.pack(spec, [[1, 2, 3, 4]] * 1, base=1))
+        await bench.load(golden.pack(spec, [[1, 2, 3, 4]], base=1))
         await bench.tick(open={"enable": 1, "start": 2, "limit": 8})
         await bench.tick(**bench.store(5, 0, [1, 1]))
         assert flag(bench)
