@@ -1,4 +1,4 @@
-"""Rounding, saturation and addition cut into pipeline stages."""
+"""Rounding, saturation and addition cut into pipeline stages, and selection."""
 
 from amaranth.hdl import Array, Cat, Const, Mux, Signal, Value, signed
 
@@ -9,6 +9,27 @@ def named(m, value, name):
     signal = Signal(value.shape(), name=name)
     m.d.comb += signal.eq(value)
     return signal
+
+
+def chosen(values, selects):
+    """Return the value whose select is 1, 0 if none is: AND and OR gates.
+
+    Parameters
+    ----------
+    values : unsigned values
+    selects : a bit for each value, at most one of them 1
+    """
+    total = Const(0, 1)
+    for value, select in zip(values, selects, strict=True):
+        total |= value & select.replicate(len(value))
+    return total
+
+
+def element(values, index):
+    """Return the value of this index, 0 beyond the last; see `chosen`."""
+    if len(values) == 1:
+        return values[0]
+    return chosen(values, [index == number for number in range(len(values))])
 
 
 def shift_round(pipe, value, shift, bits, *, drop=0, **carried):

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hwgen.lib.arithmetic import chosen, element
 from hwgen.lib.compaction import PrefixCounts, at_least, open_gaps, switches
 from hwgen.lib.flow import Flow
 from hwgen.units.stages import EXPAND
@@ -61,7 +62,9 @@ class Expander(wiring.Component):
         m = Module()
         form = self.form
         flow = Flow(m, self.i.valid, "expand")
-        s = flow.stage(zero_mask=self.i.zero_mask.word_select(self.i.part, form.parallel),
+        parts = [self.i.zero_mask[start:start + form.parallel]
+                 for start in range(0, self._stored, form.parallel)]
+        s = flow.stage(zero_mask=element(parts, self.i.part),
                        first=self.i.part == 0, end=self.i.end, carried=self.i.carried)
 
         size = min(form.parallel, form.line.window)
@@ -71,11 +74,11 @@ class Expander(wiring.Component):
                        first=s.first, end=s.end, carried=s.carried)
         m.d.comb += self.fetch.eq(flow.valid & s.first)
 
-        swap, chosen = self._places(m, flow, s, size, counts)
-        s = flow.stage(swap=swap, stay=~swap, chosen=chosen, zero_mask=s.zero_mask,
+        swap, selects = self._places(m, flow, s, size, counts)
+        s = flow.stage(swap=swap, stay=~swap, selects=selects, zero_mask=s.zero_mask,
                        carried=s.carried)
 
-        s = flow.stage(value=self._selected(s.chosen, size), swap=s.swap, stay=s.stay,
+        s = flow.stage(value=self._selected(s.selects, size), swap=s.swap, stay=s.stay,
                        zero_mask=s.zero_mask, carried=s.carried)
 
         opened, count = [], len(s.swap) // len(counts)
@@ -111,23 +114,16 @@ class Expander(wiring.Component):
         # Places before the line's place of the beat's first value have gone round.
         levels = (size - 1).bit_length()
         block, reached = before[levels:], at_least(size, before[:levels])
-        chosen = []
+        selects = []
         for place in range(size):
             here = [(block == number) & reached[place] for number in range(form.line_beats)]
             after = [(block == number) & ~reached[place] for number in range(form.line_beats - 1)]
-            chosen.append(Cat(here[0], *(a | b for a, b in zip(here[1:], after, strict=True))))
-        return swap, chosen
+            selects.append(Cat(here[0], *(a | b for a, b in zip(here[1:], after, strict=True))))
+        return swap, selects
 
-    def _selected(self, chosen, size):
+    def _selected(self, selects, size):
         """The value for each place of the networks."""
         values = [value.as_unsigned() for value in self.value]
-        if not chosen:
+        if not selects:
             return values
-        selected = []
-        for place, select in enumerate(chosen):
-            total = Const(0, 1)
-            for number, bit in enumerate(select):
-                value = values[number * size + place]
-                total |= value & bit.replicate(len(value))
-            selected.append(total)
-        return selected
+        return [chosen(values[place::size], select) for place, select in enumerate(selects)]

@@ -1,9 +1,10 @@
 """Rows of a row engine: what brings them to its units, and what keeps their results."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hwgen.lib.arithmetic import element
 from hwgen.lib.compaction import at_least
 from hwgen.lib.compactor import Compactor
 from hwgen.lib.expander import Expander
@@ -133,7 +134,8 @@ class RowMemory(wiring.Component):
 
     def _base(self, bank):
         """First entry of a bank."""
-        return Array(number * self.form.bank_entries for number in range(self.banks))[bank]
+        bases = [number * self.form.bank_entries for number in range(self.banks)]
+        return element([Const(base, max(bases).bit_length()) for base in bases], bank)
 
     def _store(self, m, expander, read, address):
         """Memories of zero_masks, and those of values, which are read when `fetch` says so."""
@@ -219,7 +221,8 @@ class RowResults(wiring.Component):
             memory.write_address.eq(Cat(self.bank, beat)),
             memory.read_enable.eq(self.result.enable),
             memory.read_address.eq(Cat(self.result.bank, self.result.piece[size:])),
-            self.piece.eq(memory.read_data[within]),
+            Value.cast(self.piece).eq(element(
+                [Value.cast(piece) for piece in memory.read_data], within)),
         ]
         for number in range(form.beat_pieces):
             places = slice(number * form.line.piece, (number + 1) * form.line.piece)
