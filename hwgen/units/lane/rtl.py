@@ -239,13 +239,13 @@ class Lane(wiring.Component):
         with m.If(read):
             m.d.sync += [active.eq(~walk.ends), ends.eq(walk.line_ends)]
         several = self.step.windows != 1
-        moves = {"left": walk.i_steps | walk.b_steps,
-                 "right": walk.j_steps | (walk.b_steps & self.operation.right_has_b)}
-        for side, row in zip(SIDES, (walk.i, walk.j), strict=True):
-            # A line that the memory's output holds already is not read again.
+        for side, row, steps in zip(SIDES, (walk.i, walk.j), (walk.i_steps, walk.j_steps),
+                                    strict=True):
+            # A line that the memory's output holds already is not read again. With b, and after the
+            # tile's end, both rows and columns step.
             other = Signal(init=1, name=f"{kind}_{side}_other")
             with m.If(read):
-                m.d.sync += other.eq(several | moves[side])
+                m.d.sync += other.eq(several | steps)
             memory = memories[f"{side}_{kind}"]
             m.d.comb += [
                 memory.read_enable.eq(read & other),
