@@ -22,8 +22,8 @@ class TileWalk:
     b, i, j, line : the counters
     ends : whether this is the tile's last dot product, and its last line
     line_ends : whether this is the dot product's last line
-    i_steps, j_steps, b_steps : which counters of rows and columns the next advance changes, or
-        sets back to where they are because their extent is 1
+    i_steps, j_steps : which of the counters of rows and columns the next advance changes, or sets
+        back to where it is because its extent is 1; both where it changes b or ends the tile
     """
 
     def __init__(self, m, name, last, transposed, advance):
@@ -35,7 +35,7 @@ class TileWalk:
             self.line_ends = Signal(name=f"{name}_line_ends")
             m.d.comb += self.line_ends.eq(self.line == last.line)
         b_ends, i_ends, j_ends = (Signal(name=f"{name}_{part}_ends") for part in "bij")
-        self.b_steps, self.i_steps, self.j_steps = (
+        b_steps, self.i_steps, self.j_steps = (
             Signal(name=f"{name}_{part}_steps") for part in "bij")
         self.ends = Signal(name=f"{name}_ends")
         m.d.comb += [
@@ -44,10 +44,10 @@ class TileWalk:
             j_ends.eq(self.j == last.j),
             self.i_steps.eq(self.line_ends & (transposed | j_ends)),
             self.j_steps.eq(self.line_ends & (~transposed | i_ends)),
-            self.b_steps.eq(self.line_ends & i_ends & j_ends),
-            self.ends.eq(self.b_steps & b_ends),
+            b_steps.eq(self.line_ends & i_ends & j_ends),
+            self.ends.eq(b_steps & b_ends),
         ]
-        counters = [(self.b, self.b_steps, b_ends), (self.i, self.i_steps, i_ends),
+        counters = [(self.b, b_steps, b_ends), (self.i, self.i_steps, i_ends),
                     (self.j, self.j_steps, j_ends)]
         if hasattr(last, "line"):
             counters.append((self.line, Const(1, 1), self.line_ends))

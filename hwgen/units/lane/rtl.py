@@ -239,13 +239,13 @@ class Lane(wiring.Component):
         with m.If(read):
             m.d.sync += [active.eq(~walk.ends), ends.eq(walk.line_ends)]
         several = self.step.windows != 1
-        moves = {"left": walk.i_steps | walk.b_steps,
-                 "right": walk.j_steps | (walk.b_steps & self.operation.right_has_b)}
-        for side, row in zip(SIDES, (walk.i, walk.j), strict=True):
-            # A line that the memory's output holds already is not read again.
+        for side, row, steps in zip(SIDES, (walk.i, walk.j), (walk.i_steps, walk.j_steps),
+                                    strict=True):
+            # A line that the memory's output holds already is not read again. With b, and after the
+            # tile's end, both rows and columns step.
             other = Signal(init=1, name=f"{kind}_{side}_other")
             with m.If(read):
-                m.d.sync += other.eq(several | moves[side])
+                m.d.sync += other.eq(several | steps)
             memory = memories[f"{side}_{kind}"]
             m.d.comb += [
                 memory.read_enable.eq(read & other),
@@ -326,17 +326,16 @@ class Lane(wiring.Component):
 
     def _real(self, m, start, place):
         """How many rows and columns of the tile are real, in registers from two cycles on."""
-        real = {}
-        for name, extent in (("i", self.spec.tile_x), ("j", self.spec.tile_y)):
-            before = Cat(Const(0, (extent - 1).bit_length()), getattr(place, name))
-            rest = Signal(signed(INDEX_BITS + 2), name=f"rest_{name}", reset_less=True)
-            with m.If(start):
-                m.d.sync += rest.eq(self.operation[f"valid_{name}"]
-                                    - self.step[f"origin_{name}"] - before)
-            real[name] = Signal(range(extent + 1), name=f"real_{name}", reset_less=True)
-            m.d.sync += real[name].eq(
-                Mux(rest < 0, 0, Mux(rest >= extent, extent, rest[:len(real[name])])))
-        return real
+        extents = {"i": self.spec.tile_x, "j": self.spec.tile_y}
+        flow = Flow(m, start, "real")
+        s = flow.stage(rest={
+            name: self.operation[f"valid_{name}"] - self.step[f"origin_{name}"]
+            - Cat(Const(0, (extent - 1).bit_length()), getattr(place, name))
+            for name, extent in extents.items()})
+        return flow.stage(real={
+            name: Mux(s.rest[name] < 0, 0, Mux(s.rest[name] >= extent, extent,
+                                               s.rest[name][:extent.bit_length()]))
+            for name, extent in extents.items()}).real
 
     def _finish(self, m, memories, macs, real, last):
         """Store what leaves the multipliers; returns whether the step's last write is made."""
