@@ -55,15 +55,17 @@ class Steps:
 
     def run(self):
         """Run all steps; afterwards, `busy` has the cycles and `results` the rows of each."""
-        module = self.dut.elaborate(None)
-        streams = [getattr(getattr(module.submodules, unit), port) for unit, port in self._streams]
+        modules, elaborate = [], self.dut.elaborate
+        self.dut.elaborate = lambda platform: modules.append(elaborate(platform)) or modules[0]
+        simulator = Simulator(self.dut)
+        streams = [getattr(getattr(modules[0].submodules, unit), port)
+                   for unit, port in self._streams]
 
         async def nothing_waits(ctx):
             waiting = Cat(stream.valid & ~stream.ready for stream in streams)
             async for _, _, refused in ctx.tick().sample(waiting):
                 assert refused == 0
 
-        simulator = Simulator(module)
         simulator.add_clock(1e-6)
         simulator.add_testbench(self._testbench)
         simulator.add_testbench(nothing_waits, background=True)
