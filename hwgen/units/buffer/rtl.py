@@ -40,6 +40,10 @@ class Buffer(wiring.Component):
       cycle after that or later; without `flush`, what is in open words is lost at `open`.
     - A line must not be read while it is stored or before its words are written.
 
+    **Words.** A word of every bank at once, as it stands, written in the cycle of `words.write` and
+    read in that after `words.read`; for what is neither lines nor pieces. Not in a cycle in which a
+    line's values are read, or a word of stored values is written.
+
     **Errors** stay until reset. `overflow`: a piece would have passed the limit; neither its values
     nor its entry are written. `out_of_range`: there is no such line or bias. It is not stored; it
     is read as a line of zeros, so that who waits for it goes on.
@@ -61,6 +65,7 @@ class Buffer(wiring.Component):
     store : a piece, zero-free from place 0 on, its zero_mask, and the line that it is part of; its
         number in the line is its bank
     open, flush : where pieces go from now on; write what waits
+    words, words_data : a word of every bank, the first bank's lowest
     overflow, out_of_range : errors
     raw, raw_data : a word of any memory
     """
@@ -82,6 +87,10 @@ class Buffer(wiring.Component):
             "open": In(data.StructLayout({
                 "enable": 1, "start": range(spec.positions), "limit": range(spec.positions + 1)})),
             "flush": In(1),
+            "words": In(data.StructLayout({
+                "write": 1, "read": 1, "write_word": range(spec.words),
+                "read_word": range(spec.words), "data": spec.pieces * spec.word_bits})),
+            "words_data": Out(spec.pieces * spec.word_bits),
             "overflow": Out(1),
             "out_of_range": Out(1),
             "raw": In(_raw_layout(spec)),
@@ -217,6 +226,7 @@ class _Bank(wiring.Component):
         overflows that it is not stored after all
     merge : values at their places in a word, of which those before the first are held already
     flush : write the word that is open
+    words, words_data : a word, as it stands
     raw, raw_data : a word of any memory; raw_data is 0 if none was asked for
     """
 
@@ -238,6 +248,10 @@ class _Bank(wiring.Component):
             "merge": In(data.StructLayout({
                 "enable": 1, "full": 1, "word": word, "held": unsigned(spec.piece), **value})),
             "flush": In(1),
+            "words": In(data.StructLayout({
+                "write": 1, "read": 1, "write_word": range(spec.words),
+                "read_word": range(spec.words), "data": spec.word_bits})),
+            "words_data": Out(spec.word_bits),
             "raw": In(_raw_layout(spec)),
             "raw_data": Out(spec.raw_bits),
         })
@@ -258,7 +272,9 @@ class _Bank(wiring.Component):
         # An empty piece needs no word, wherever its values start.
         wanted = named(m, flow.valid & zero_mask.any(), "wanted")
         writing, written, content = self._merge(m)
-        words = []
+        words, kept, given = [], [], Signal(reset_less=True)
+        with m.If(self.words.read):
+            m.d.sync += given.eq(self.words.read_word[0])
         for number, name in ((EVEN_WORDS, "even"), (ODD_WORDS, "odd")):
             memory = SynchronousMemory(unsigned(spec.word_bits), spec.words // 2)
             m.submodules[name] = memory
@@ -268,10 +284,16 @@ class _Bank(wiring.Component):
             # Of a short piece the second word is not needed: it may be behind the last one, or be
             # written just now.
             reads = wanted & ~(here & (address == written[1:])) & ~_missing(address, memory.depth)
-            raw_data |= _connect(m, memory, self.raw, number, (reads, address),
-                                 (here, written[1:], content))
+            gives = self.words.read & (self.words.read_word[0] == odd)
+            takes = self.words.write & (self.words.write_word[0] == odd)
+            raw_data |= _connect(
+                m, memory, self.raw, number,
+                (reads | gives, Mux(gives, self.words.read_word[1:], address)),
+                (here | takes, Mux(takes, self.words.write_word[1:], written[1:]),
+                 Mux(takes, self.words.data, content)))
+            kept.append(memory.read_data)
             words.append([memory.read_data.word_select(k, spec.bits) for k in range(spec.piece)])
-        m.d.comb += self.raw_data.eq(raw_data)
+        m.d.comb += [self.raw_data.eq(raw_data), self.words_data.eq(Mux(given, kept[1], kept[0]))]
         s = flow.stage(zero_mask=zero_mask, place=place, odd=word[0])
         count = popcount(m, list(s.zero_mask), "nonzeros")
         # Values from `place` on are in the first of the two words, those before it in the second.

@@ -81,6 +81,14 @@ def piece_layout(spec):
                               "zero_mask": unsigned(spec.piece)})
 
 
+def sums_layout(spec):
+    """A partial sum that leaves, or comes back: i and j of its dot product, lowest, and b."""
+    return data.StructLayout({
+        "read": 1, "write": 1, "read_bank": 1, "write_bank": 1,
+        "read_address": range(spec.dots), "write_address": range(spec.dots),
+        "value": signed(spec.mac_lane.accumulator_bits)})
+
+
 def _line_fields(spec, row):
     tile = range(spec.lanes)
     return {
@@ -130,6 +138,8 @@ class Lane(wiring.Component):
         where `right_has_b`. The bias of a column comes with any of its lines
     result, piece : a piece of the results, one cycle after `enable`; it must not be in the bank
         that is written
+    sums, sum : a partial sum that leaves, one cycle after `read`, or comes back; neither in the
+        bank that is computed with
     busy : whether the lane computes in this cycle; combinational from `step.start`
     """
 
@@ -143,6 +153,8 @@ class Lane(wiring.Component):
             "right": In(right_layout(spec)),
             "result": In(result_layout(spec)),
             "piece": Out(piece_layout(spec)),
+            "sums": In(sums_layout(spec)),
+            "sum": Out(signed(spec.mac_lane.accumulator_bits)),
             "busy": Out(1),
         })
 
@@ -305,24 +317,36 @@ class Lane(wiring.Component):
         fetched_ends = Signal(name="initial_fetched_ends", reset_less=True)
         with m.If(fetch):
             m.d.sync += [active.eq(~walk.ends), fetched_ends.eq(walk.ends)]
-        biases, sums = memories["biases"], memories["sums"]
+        biases = memories["biases"]
         m.d.comb += [
             biases.read_enable.eq(fetch & (step.initial == BIAS)),
             biases.read_address.eq(Cat(walk.j, step.right_bank)),
-            sums.read_enable.eq(fetch & (step.initial == SUM)),
-            sums.read_address.eq(self._sum_address(walk)),
         ]
+        for bank in range(2):
+            computes, moves = step.sums_bank == bank, self.sums.read_bank == bank
+            memory = memories[f"sums_{bank}"]
+            leaves = self.sums.read & moves
+            m.d.comb += [
+                memory.read_enable.eq((fetch & (step.initial == SUM) & computes) | leaves),
+                memory.read_address.eq(Mux(leaves, self.sums.read_address,
+                                            self._sum_address(walk))),
+            ]
+        banks = [memories[f"sums_{bank}"].read_data for bank in range(2)]
+        left_from = Signal(reset_less=True)
+        with m.If(self.sums.read):
+            m.d.sync += left_from.eq(self.sums.read_bank)
+        m.d.comb += self.sum.eq(Mux(left_from, banks[1], banks[0]))
         initial = Signal(signed(self.spec.mac_lane.accumulator_bits), reset_less=True)
         ends = Signal(name="initial_ends", reset_less=True)
         with m.If(move):
             m.d.sync += [ends.eq(fetched_ends), initial.eq(
                 Mux(step.initial == BIAS, biases.read_data,
-                    Mux(step.initial == SUM, sums.read_data, 0)))]
+                    Mux(step.initial == SUM, Mux(step.sums_bank, banks[1], banks[0]), 0)))]
         return initial, ends
 
     def _sum_address(self, walk):
         """Where a dot product's partial sum lies."""
-        return Cat(walk.j, walk.i, self.step.sums_bank, walk.b)
+        return Cat(walk.j, walk.i, walk.b)
 
     def _real(self, m, start, place):
         """How many rows and columns of the tile are real, in registers from two cycles on."""
@@ -344,12 +368,16 @@ class Lane(wiring.Component):
         m.d.comb += [macs.o.ready.eq(1), sum_ready.eq(macs.o.valid)]
         walk = TileWalk(m, "results", SimpleNamespace(b=last.b, i=last.i, j=last.j),
                         transposed, sum_ready)
-        sums = memories["sums"]
-        m.d.comb += [
-            sums.write_enable.eq(sum_ready & ~step.closing),
-            sums.write_address.eq(self._sum_address(walk)),
-            sums.write_data.eq(macs.o.p.accumulator),
-        ]
+        for bank in range(2):
+            memory = memories[f"sums_{bank}"]
+            comes = self.sums.write & (self.sums.write_bank == bank)
+            m.d.comb += [
+                memory.write_enable.eq(
+                    (sum_ready & ~step.closing & (step.sums_bank == bank)) | comes),
+                memory.write_address.eq(Mux(comes, self.sums.write_address,
+                                             self._sum_address(walk))),
+                memory.write_data.eq(Mux(comes, self.sums.value, macs.o.p.accumulator)),
+            ]
         m.submodules.prune = prune = Dynatran(spec.dynatran)
         m.submodules.compress = compress = PostSparsity(spec.post_sparsity)
         within = (spec.piece - 1).bit_length()

@@ -88,6 +88,9 @@ class LaneSpec:
     def memories(self) -> dict[str, tuple[int, int]]:
         """Entries and width in bits of each memory, by name; every one has two banks.
 
+        The banks of partial sums are memories of their own: while one is computed with, sums of the
+        other may leave and come back.
+
         Operands lie at addresses of powers of two: those of a `tile_b` between two are not used.
         """
         matrices = 1 << (self.tile_b - 1).bit_length()
@@ -99,6 +102,7 @@ class LaneSpec:
             "right_masks": (rows * self.tile_y, self.window),
             "right_values": (rows * self.tile_y, values),
             "biases": (2 * self.tile_y, self.mac_lane.accumulator_bits),
-            "sums": (2 * self.dots, self.mac_lane.accumulator_bits),
+            "sums_0": (self.dots, self.mac_lane.accumulator_bits),
+            "sums_1": (self.dots, self.mac_lane.accumulator_bits),
             "results": (2 * self.dots // self.piece, self.piece * (self.bits + 1)),
         }
