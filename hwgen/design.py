@@ -231,7 +231,7 @@ class AcceleratorDesign(Named):
 
     @property
     def dynatran(self) -> DynatranSpec:
-        """Spec of a lane's pruning."""
+        """Spec of a row engine's pruning; a lane's own takes one value a cycle."""
         return DynatranSpec(**UNIT_PARAMETERS["dynatran"](self))
 
     @property

@@ -24,7 +24,12 @@ def _mac_lane(d: Any) -> dict[str, Any]:
 
 
 def _dynatran(d: Any) -> dict[str, Any]:
-    return {"parallel": d.macs_per_lane, "bits": d.bits}
+    return {"parallel": d.tile_y, "bits": d.bits}
+
+
+def lane_dynatran(d: Any) -> dict[str, Any]:
+    """Parameters of a lane's own dynatran; that of the row engines takes a beat of tile_y."""
+    return {"parallel": 1 + 0 * d.tile_y, "bits": d.bits}
 
 
 def _pre_sparsity(d: Any) -> dict[str, Any]:
@@ -32,7 +37,7 @@ def _pre_sparsity(d: Any) -> dict[str, Any]:
 
 
 def _post_sparsity(d: Any) -> dict[str, Any]:
-    return {"bits": d.bits, "word": d.macs_per_lane, "mask_word": d.tile_y}
+    return {"bits": d.bits, "word": d.piece, "mask_word": d.piece}
 
 
 def _softmax(d: Any) -> dict[str, Any]:

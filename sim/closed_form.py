@@ -440,4 +440,5 @@ def _row_time(designs: DesignBatch, kind: str, steps: RowClasses, width: int) ->
     if kind == "tanh":
         row = row + residual_add.latency(designs.residual_add)
     opening = (steps.now == 0) & (steps.following > 0)
-    return np.where(steps.now > 0, (none + row)[steps.design], load[steps.design] * opening)
+    time = np.where(steps.now > 0, (none + row)[steps.design], load[steps.design] * opening)
+    return np.asarray(time)

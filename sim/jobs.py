@@ -203,7 +203,11 @@ def _mac_lane(job: LaneJob, masks: RecordedMasks) -> Job:
 
 
 def _after_lane(job: LaneJob, masks: RecordedMasks) -> list[Job]:
-    """What dynatran and post_sparsity do with the lane's results."""
+    """What dynatran and post_sparsity do with the lane's results, in the order in which they leave.
+
+    A lane prunes them one by one; the job has the beats of a row engine, which is the design's
+    unit. post_sparsity takes them in pieces of a row.
+    """
     design, product = job.plan.design, masks.product(job.plan.task.operation)
     left, right = _operands(job, product)
     sums = _initial(job, product) + (left * right).sum(axis=1)
@@ -212,9 +216,16 @@ def _after_lane(job: LaneJob, masks: RecordedMasks) -> list[Job]:
     if product.valid_mask is not None:
         b, i, j = (slice(*ends) for ends in (job.block.b, job.block.i, job.block.j))
         valid = product.valid_mask[b, i, j].reshape(-1).astype(np.int64)
-    beats = -(-len(values) // design.macs_per_lane)
-    padding = (0, beats * design.macs_per_lane - len(values))
-    shape = (beats, design.macs_per_lane)
+    extents = tuple(job.block.size(letter) for letter in "bij")
+    if job.plan.task.transposed:
+        values, valid = (
+            each.reshape(extents).swapaxes(1, 2).reshape(-1) for each in (values, valid)
+        )
+        extents = extents[0], extents[2], extents[1]
+    wide = design.dynatran.parallel
+    beats = -(-len(values) // wide)
+    padding = (0, beats * wide - len(values))
+    shape = (beats, wide)
     pruning = Job(
         "dynatran",
         job.name,
@@ -231,10 +242,15 @@ def _after_lane(job: LaneJob, masks: RecordedMasks) -> list[Job]:
         "post_sparsity",
         job.name,
         {"value": kept},
-        shapes={"tiles": [len(kept)]},
+        shapes={"tiles": _pieces(extents[2], design.piece) * (extents[0] * extents[1])},
         cycles=int(post_sparsity.cycles(design.post_sparsity, len(kept))),
     )
     return [pruning, compression]
+
+
+def _pieces(row: int, piece: int) -> list[int]:
+    """Elements of each piece of a row."""
+    return [min(piece, row - start) for start in range(0, row, piece)]
 
 
 def _softmax(plans: list[Plan], masks: RecordedMasks) -> list[Job]:

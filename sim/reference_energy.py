@@ -11,6 +11,7 @@ from hwgen.technology.scaling import Scaling
 from hwgen.technology.sram import memory
 from hwgen.technology.synthesised import SynthesisedTechnology
 from hwgen.units.dynatran import cost as dynatran
+from hwgen.units.dynatran.spec import DynatranSpec
 from hwgen.units.layer_norm import cost as layer_norm
 from hwgen.units.mac_lane import cost as mac_lane
 from hwgen.units.post_sparsity import cost as post_sparsity
@@ -114,7 +115,9 @@ def _synthesised(
     rows = {
         "lane": (lanes, mac_lane, specs["mac_lane"], work["pairs"]),
         "pre_sparsity": (lanes, pre_sparsity, specs["pre_sparsity"], work["positions"]),
-        "dynatran": (lanes, dynatran, specs["dynatran"], compressed),
+        "dynatran": (lanes, dynatran, DynatranSpec(1, design.bits), work["results"]),
+        "row_dynatran": (
+            pes * (design.softmax_per_pe + 1), dynatran, specs["dynatran"], work["row_elements"]),
         "post_sparsity": (lanes, post_sparsity, specs["post_sparsity"], compressed),
         "softmax": (
             pes * design.softmax_per_pe, softmax, specs["softmax"], work["softmax_elements"]),

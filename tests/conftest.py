@@ -11,7 +11,7 @@ from hwgen.units import ppa
 
 CHOICES = {
     "macs": (4, 8, 16, 32), "bits": (8, 12, 16, 20, 24), "nonlinearity": ("relu", "gelu"),
-    "parallel": (4, 8, 16, 32), "window": (16, 32, 64, 128), "fifo_depth": (4, 8, 16, 32),
+    "parallel": (1, 4, 8, 16, 32), "window": (16, 32, 64, 128), "fifo_depth": (4, 8, 16, 32),
     "word": (1, 4, 8, 16, 32), "mask_word": (8, 16, 32), "max_row": (128, 512, 4096),
     "epsilon": (1e-12,), "noise_bits": (0, 16), "accumulator_bits": (20, 28, 36, 44, 52, 60),
 }

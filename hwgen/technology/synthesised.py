@@ -15,7 +15,7 @@ from hwgen.technology.constants import BUFFERS, Technology
 from hwgen.technology.published import PublishedTechnology
 from hwgen.technology.scaling import Scaling
 from hwgen.technology.sram import DEEPEST, Memory, memory
-from hwgen.unit_parameters import UNIT_PARAMETERS
+from hwgen.unit_parameters import UNIT_PARAMETERS, lane_dynatran
 from hwgen.units.dynatran import cost as dynatran
 from hwgen.units.layer_norm import cost as layer_norm
 from hwgen.units.mac_lane import cost as mac_lane
@@ -36,16 +36,24 @@ UNITS = {
     "lane": ("mac_lane", mac_lane),
     "pre_sparsity": ("pre_sparsity", pre_sparsity),
     "dynatran": ("dynatran", dynatran),
+    "row_dynatran": ("dynatran", dynatran),
     "post_sparsity": ("post_sparsity", post_sparsity),
     "softmax": ("softmax", softmax),
     "layer_norm": ("layer_norm", layer_norm),
     "residual_add": ("residual_add", residual_add),
 }
-"""Blocks that are built: their unit and its cost module."""
+"""Blocks that are built: their unit and its cost module; a lane's dynatran and those of the row
+engines are two blocks."""
+
+PARAMETERS = {block: UNIT_PARAMETERS[unit] for block, (unit, _) in UNITS.items()} | {
+    "dynatran": lane_dynatran
+}
+"""Parameters of each block's unit from designs."""
 
 CHARGED_BY = {
     "lane": "pairs",
-    "dynatran": "compressed_elements",
+    "dynatran": "results",
+    "row_dynatran": "row_elements",
     "post_sparsity": "compressed_elements",
     "softmax": "softmax_elements",
     "layer_norm": "layer_norm_elements",
@@ -61,6 +69,9 @@ NOT_PRICED = (
     "operand_registers",
     "accumulator_memory",
     "result_memory",
+    "row_engine_memories",
+    "expander",
+    "compactor",
     "dataflow",
     "dma",
     "dispatch_tree",
@@ -113,7 +124,7 @@ class SynthesisedTechnology(Technology):
         ValueError
             If a unit lacks synthesised points; says which, and how to make them.
         """
-        lacking = [unit for unit, cost in UNITS.values() if not cost.PPA.complete()]
+        lacking = dict.fromkeys(unit for unit, cost in UNITS.values() if not cost.PPA.complete())
         if lacking:
             raise ValueError(
                 f"{name} needs more synthesised points of {', '.join(lacking)}; "
@@ -236,7 +247,9 @@ class SynthesisedTechnology(Technology):
     def _instances(self, block: str, designs: DesignBatch) -> np.ndarray:
         if block in ("lane", "pre_sparsity", "dynatran", "post_sparsity"):
             return np.asarray(designs.lanes)
-        each = designs.softmax_per_pe if block == "softmax" else 1
+        each = {"softmax": designs.softmax_per_pe, "row_dynatran": designs.softmax_per_pe + 1}.get(
+            block, 1
+        )
         return np.asarray(designs.pes * each)
 
     def _busy_pj(self, block: str, designs: DesignBatch, density: float = 1.0) -> Floats:
@@ -288,7 +301,7 @@ class SynthesisedTechnology(Technology):
     ) -> Iterator[tuple[SimpleNamespace, np.ndarray]]:
         """Distinct specs of a block among the designs that have it, and which designs those are."""
         chosen = np.flatnonzero(self._instances(block, designs))
-        made = UNIT_PARAMETERS[UNITS[block][0]](designs.take(chosen))
+        made = PARAMETERS[block](designs.take(chosen))
         columns = {name: np.broadcast_to(values, len(chosen)) for name, values in made.items()}
         codes = [np.unique(values, return_inverse=True)[1] for values in columns.values()]
         _, first, inverse = np.unique(

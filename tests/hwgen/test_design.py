@@ -59,6 +59,11 @@ def test_the_units_of_a_design(edge: AcceleratorDesign) -> None:
     assert {**specs, "mac_lane": lane, "stochastic_rounding": rounding} == trained.unit_specs
     tiny = AcceleratorDesign.load(changed(macs_per_lane=1, window=1, fifo_depth=2, k_segment=16))
     assert tiny.fifo.depth == 4
+    narrow = AcceleratorDesign.load(changed(tile_x=4, tile_y=8))
+    assert (narrow.piece, narrow.dynatran.parallel) == (4, 8)
+    assert (narrow.post_sparsity.word, narrow.post_sparsity.mask_word) == (4, 4)
+    designs = DesignBatch.of([edge, tiny, narrow])
+    assert designs.piece.tolist() == [16, 1, 4] == designs.post_sparsity.word.tolist()
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
 def points(unit: str) -> list[Any]:
     """Return the specs of a unit that are characterised, without repetition, the default first.
 
-    A unit that no design has a spec for lists them in its folder, as `SPECS` of `workload`.
+    A unit that no design has a spec for, or whose parameters designs vary too little, lists them in
+    its folder, as `SPECS` of `workload`.
 
     Raises
     ------

@@ -12,6 +12,15 @@ from hwgen.units.operands import typical
 OPERATION = "element"
 BEATS = 256
 
+SPECS = tuple(
+    DynatranSpec(parallel, bits)
+    for parallel, bits in (
+        (16, 20), (16, 8), (16, 16), (16, 12), (16, 24), (8, 20), (4, 20), (8, 8), (8, 16), (4, 24),
+        (4, 12), (32, 8), (4, 16), (8, 12), (1, 20), (1, 8), (1, 16), (2, 20), (2, 12), (2, 24),
+    )
+)
+"""What is characterised, the row engines' of the design `edge` first; a lane's is of one value."""
+
 
 def job(spec: DynatranSpec, rng: np.random.Generator, density: float) -> Job:
     """One tile of which a share of 1 − density lies below the threshold: small, but not zero."""

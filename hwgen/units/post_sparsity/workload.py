@@ -12,6 +12,18 @@ from hwgen.units.post_sparsity.spec import PostSparsitySpec
 OPERATION = "element"
 TILE, TILES = 256, 2
 
+SPECS = tuple(
+    PostSparsitySpec(bits, word, mask_word)
+    for bits, word, mask_word in (
+        (20, 16, 16), (8, 16, 16), (16, 16, 16), (12, 16, 16), (24, 16, 16), (20, 8, 16),
+        (20, 4, 16), (8, 8, 16), (16, 8, 16), (24, 4, 16), (12, 4, 16), (8, 32, 16), (16, 4, 16),
+        (20, 16, 8), (20, 16, 32), (8, 16, 8), (12, 16, 32), (16, 16, 8), (12, 8, 16), (20, 1, 16),
+        (8, 1, 16), (16, 1, 16), (20, 2, 16), (12, 2, 16), (24, 2, 16),
+    )
+)
+"""What is characterised, that of the design `edge` first; words and masks apart, so that a fit can
+tell them apart."""
+
 
 def job(spec: PostSparsitySpec, rng: np.random.Generator, density: float) -> Job:
     """Tiles of a density, back to back."""

@@ -11,6 +11,7 @@ from hwgen.technology.constants import Technology
 from hwgen.technology.scaling import Scaling
 from hwgen.technology.sram import memory
 from hwgen.technology.synthesised import NODES, UNITS, SynthesisedTechnology
+from hwgen.units.dynatran.spec import DynatranSpec
 from hwgen.units.layer_norm import cost as layer_norm
 from hwgen.units.layer_norm.workload import ROW_BEATS, ROWS
 from hwgen.units.ppa import Points, Ppa
@@ -40,11 +41,12 @@ def test_area_is_that_of_the_units_and_memories(technology: Technology) -> None:
     found = technology.area_um2(DesignBatch.of([design]))
     specs, lanes = design.unit_specs, design.pes * design.lanes_per_pe
     count = {"lane": lanes, "pre_sparsity": lanes, "dynatran": lanes, "post_sparsity": lanes,
-             "softmax": 2 * design.pes, "layer_norm": design.pes,
+             "softmax": 2 * design.pes, "layer_norm": design.pes, "row_dynatran": 3 * design.pes,
              "residual_add": design.pes}
     assert set(count) == set(UNITS)
     for block, (unit, cost) in UNITS.items():
-        assert found[block][0] == pytest.approx(count[block] * cost.PPA.area_um2(specs[unit]))
+        spec = DynatranSpec(1, design.bits) if block == "dynatran" else specs[unit]
+        assert found[block][0] == pytest.approx(count[block] * cost.PPA.area_um2(spec))
     for unit, cost in (("softmax", softmax), ("layer_norm", layer_norm)):
         made = sum(memory(*size).area_um2 for size in cost.macros(specs[unit]).values())
         assert found[f"{unit}_row_memory"][0] == pytest.approx(count[unit] * made)
