@@ -105,7 +105,7 @@ def _prefixed(name: str, fields: Iterable[tuple[str, int]]) -> tuple[tuple[str, 
 
 FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
     "end": (),
-    "header": (("version", 8), ("design", 64)),
+    "header": (("version", 8), ("machine", 64)),
     "configure": (
         ("kind", 2),
         ("shift", 6),
@@ -131,6 +131,7 @@ FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
         *_prefixed("result", _SCAN),
         ("start", 24),
         ("limit", 24),
+        ("groups", 10),
         *_prefixed("weights", (("line", 20), ("lines", 10), ("absent", 8))),
     ),
     "step": (
@@ -152,6 +153,8 @@ FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
         ("right_weights", 1),
         ("bias_enable", 1),
         ("bias", 16),
+        *_prefixed("drain", (("enable", 1), ("bank", 1), ("word", 20))),
+        *_prefixed("fill", (("enable", 1), ("bank", 1), ("word", 20))),
         *_prefixed("write", (("enable", 1), ("bank", 1), ("line", 20), ("piece", 8), ("b", 12),
                              ("rows", 14), ("pieces", 14), ("phase", 8), ("flush", 1))),
     ),

@@ -266,8 +266,11 @@ def prepare(case: Case) -> Prepared:
     base, start = activations.line, activations.position
     rows, elements = case.result.shape[-2:]
     lines = -(-elements // spec.lane.window)
+    sums = plan.waves_inside * plan.sum_words if plan.task.operation.kind == "product" else 0
+    sums = sums if sums and plan.spills else 0
     homes = Homes(tuple(walks), Walk(base, lines, rows * lines), start,
-                  spec.activations.positions, 0, gamma_line)
+                  spec.activations.positions - sums * spec.activations.piece,
+                  sums=spec.activations.words - sums, weights=gamma_line)
     program = [header(plan.design), *descriptors(plan, homes, case.constants), Descriptor("end")]
     count = case.result.size // elements * lines
     unload = result_words(spec.activations, base, count, start)

@@ -9,6 +9,7 @@ from itertools import chain
 
 from hwgen.design import AcceleratorDesign
 from hwgen.program import FORMAT_VERSION, INITIAL, KINDS, Descriptor
+from hwgen.units.accelerator.spec import AcceleratorSpec
 from sim.schedule import Block, Plan, Step
 
 LINE_BITS = 20
@@ -67,6 +68,7 @@ class Homes:
     result : of the result
     start, limit : positions of the result's values in each bank, from the first to behind the last
     bias : address of the first bias
+    sums : word of the first partial sum that leaves the lanes
     weights : line of a norm's scale, which its offset follows
     """
 
@@ -75,6 +77,7 @@ class Homes:
     start: int
     limit: int
     bias: int = 0
+    sums: int = 0
     weights: int = 0
 
 
@@ -96,10 +99,9 @@ class Constants:
 
 
 def header(design: AcceleratorDesign) -> Descriptor:
-    """Name the design that a program is for."""
-    return Descriptor(
-        "header", {"version": FORMAT_VERSION, "design": int(design.sha256[:16], 16)}
-    )
+    """Name the machine that a program is for: orders and densities are the program's own."""
+    number = AcceleratorSpec.of(design).number
+    return Descriptor("header", {"version": FORMAT_VERSION, "machine": number})
 
 
 def descriptors(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descriptor]:
@@ -114,12 +116,10 @@ def descriptors(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Desc
     Raises
     ------
     ValueError
-        If partial sums would have to leave the lanes, or a kind of operation has no RTL.
+        If the kind of operation has no RTL.
     """
     kind = plan.task.operation.kind
     if kind == "product":
-        if plan.spills:
-            raise ValueError(f"{plan.task.label} spills partial sums, which has no RTL yet")
         return _product(plan, homes, constants)
     if kind == "tanh":
         raise ValueError(f"{plan.task.label} is a tanh, which has no RTL yet")
@@ -182,17 +182,17 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
             **homes.result.strides("result"),
             "start": homes.start,
             "limit": homes.limit,
+            "groups": plan.sum_groups if plan.spills else 0,
             **constants.fields,
         },
     )
     left, right, results = _Banks(), _Banks(), _Banks()
-    inside = _waves_inside(plan)
     for step in _after_configuration(plan):
         # What is written was computed in the step before, and what is computed from came then.
         written = results.last
         fields: dict[str, int] = {}
         if step.compute is not None:
-            fields |= _compute(plan, step.compute, step.number % inside)
+            fields |= _compute(plan, step.compute, _sums_bank(plan, step.number))
             fields |= {"compute_left": left.last, "compute_right": right.last}
             if fields["closing"]:
                 fields["result_bank"] = results.turn()
@@ -207,20 +207,27 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
                     "bias_enable": int(transfer.block.k[0] == 0),
                     "bias": homes.bias + transfer.block.j[0],
                 }
-        if step.write is not None:
+        for port, transfer, wave in (
+            ("fill", step.fill, step.number + 1),
+            ("drain", step.write, step.number - 1),
+        ):
+            if transfer is not None and transfer.operand == "sums":
+                place = wave % plan.waves_inside * plan.sum_words
+                made = {"enable": 1, "bank": _sums_bank(plan, wave), "word": homes.sums + place}
+                fields |= {f"{port}_{name}": value for name, value in made.items()}
+        if step.write is not None and step.write.operand == "result":
             fields |= _write(plan, step.write.block, homes, written, step)
         yield Descriptor("step", fields)
+
+
+def _sums_bank(plan: Plan, wave: int) -> int:
+    """Bank of a wave's partial sums: each block's own, or in turn where they spill."""
+    return wave % 2 if plan.spills else wave % plan.waves_inside % 2
 
 
 def _after_configuration(plan: Plan) -> Iterator[Step]:
     """Steps −1 to waves: the configuration is a descriptor of its own."""
     return (step for step in plan.steps() if step.number > -2)
-
-
-def _waves_inside(plan: Plan) -> int:
-    """Waves between a block's segment and its next."""
-    order = plan.design.loop_order
-    return math.prod(plan.trips[letter] for letter in order[order.index("k") + 1 :])
 
 
 def _compute(plan: Plan, block: Block, inside: int) -> dict[str, int]:

@@ -95,7 +95,7 @@ def port_cycles(
 ) -> tuple[Floats, Floats]:
     """Cycles of the activation buffer and of the weight buffer in each step.
 
-    Sums come back after everything else of the activation buffer has moved.
+    Sums come back behind the lines that are read.
     """
     beats = dict(zip(BEATS, transfers.beats, strict=True))
     lines = lines_per_cycle(designs)
@@ -103,9 +103,10 @@ def port_cycles(
     spec = SimpleNamespace(window=designs.window[design], piece=designs.piece[design])
     lines = lines[design]
     stored = np.ceil(beats["pieces"] / pieces[design]) + beats["drain"]
-    read = buffer.read_cycles(spec, np.ceil(beats["activation_lines"] / lines))
-    activation = np.maximum(read, buffer.store_cycles(spec, stored))
-    activation = activation + buffer.read_cycles(spec, beats["fill"])
+    read = np.ceil(beats["activation_lines"] / lines) + beats["fill"]
+    activation = np.maximum(
+        buffer.read_cycles(spec, read), buffer.store_cycles(spec, stored)
+    )
     return activation, buffer.read_cycles(spec, np.ceil(beats["weight_lines"] / lines))
 
 

@@ -298,7 +298,7 @@ def _write(
     tiling: Tiling,
 ) -> None:
     """Results or partial sums of the previous wave, and partial sums of the following one."""
-    design = steps.design
+    designs, design = population.designs, steps.design
     last = steps.previous.segment == tiling.trips[DIM_K][design] - 1
     b, i, j = steps.previous.extents[:DIM_K]
     elements, piece = b * i * j, population.designs.piece[design]
@@ -316,8 +316,9 @@ def _write(
     drains, fills = ~last & spills, (steps.following.segment > 0) & spills
     drained = elements * drains * wide
     filled = np.prod(steps.following.extents[:DIM_K], axis=0) * fills * wide
-    transfers.occupy("drain", _sum_cycles(population, steps.previous, design, tiling) * drains)
-    transfers.occupy("fill", _sum_cycles(population, steps.following, design, tiling) * fills)
+    cycles = _sum_cycles(designs, tiling)[design]
+    transfers.occupy("drain", cycles * drains)
+    transfers.occupy("fill", cycles * fills)
     resident = home.sums[design]
     transfers.add("activation_write", drained * resident)
     transfers.add("activation_fill", filled * resident)
@@ -325,18 +326,11 @@ def _write(
     transfers.add("memory_read", filled * ~resident)
 
 
-def _sum_cycles(population: Population, wave: Wave, design: Ints, tiling: Tiling) -> Ints:
-    """Cycles in which each wave's partial sums leave the lanes or come back to them."""
-    designs, extents, tile = population.designs, wave.extents[:DIM_K], tiling.tile[:DIM_K, design]
-    tiles = np.prod(-(-extents // tile), axis=0)
-    per_pe = designs.lanes_per_pe[design]
-    together = accelerator.sums_per_cycle(
-        designs.lanes_per_pe, designs.window, designs.bits, designs.accumulator_bits
-    )[design]
-    groups = -(-np.minimum(tiles, per_pe) // together)
-    pes = -(-tiles // per_pe)
-    dots = np.prod(np.minimum(extents, tile), axis=0)
-    return np.asarray(groups * dots * -(-pes // lines_per_cycle(designs)[design]))
+def _sum_cycles(designs: DesignBatch, tiling: Tiling) -> Ints:
+    """Cycles in which a wave's partial sums leave the lanes or come back, shape (designs,)."""
+    pes = -(-tiling.lanes // designs.lanes_per_pe)
+    words_of_pe = tiling.sum_words(designs) // pes
+    return np.asarray(words_of_pe * -(-pes // lines_per_cycle(designs)))
 
 
 def _lane_time(

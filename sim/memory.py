@@ -100,7 +100,7 @@ def place(
         home[operation.writes] = write
         sums = nothing
         if tiling is not None:
-            sums = tiling.open_sums * designs.accumulator_bits <= free_values
+            sums = tiling.sum_bits(designs) <= free_values
         placed.append(Residency(reads, write, sums, values, masks, prefetched))
         for name in dict.fromkeys(operation.reads):
             if workload.last_read.get(name) == index:

@@ -50,7 +50,7 @@ class Machine:
     ----------
     design : whose they are
     memory_rate : bits of main memory a cycle
-    lines_per_cycle, pieces_per_cycle, sums_per_cycle : G and S of a buffer, q of a PE
+    lines_per_cycle, pieces_per_cycle : G and S of a buffer
     constant : cycles of a step beyond its longest engine
     program_cycles : cycles in which the next descriptor is taken
     """
@@ -59,7 +59,6 @@ class Machine:
     memory_rate: Fraction
     lines_per_cycle: int
     pieces_per_cycle: int
-    sums_per_cycle: int
     constant: int
     program_cycles: int
 
@@ -75,29 +74,25 @@ class Machine:
             design.memory_bits_per_cycle,
             lines,
             accelerator.pieces_per_cycle(design.pes, design.window, design.piece, lines),
-            accelerator.sums_per_cycle(
-                design.lanes_per_pe, design.window, design.bits, design.accumulator_bits
-            ),
             accelerator.step_constant(
                 design.pes, design.lanes_per_pe, design.softmax_per_pe
             ),
             accelerator.program_cycles(design),
         )
 
-    def _read(self, lines: int) -> int:
-        cycles: int = buffer.read_cycles(self.design, math.ceil(lines / self.lines_per_cycle))
-        return cycles
-
     def activation_cycles(self, moved: Moves) -> int:
-        """Cycles of the activation buffer: sums come back after everything else has moved."""
-        stored = math.ceil(moved.pieces / self.pieces_per_cycle) + moved.drain
-        write: int = buffer.store_cycles(self.design, stored)
-        fill: int = buffer.read_cycles(self.design, moved.fill)
-        return max(self._read(moved.activation_lines), write) + fill
+        """Cycles of the activation buffer: sums come back behind the lines that are read."""
+        lines = math.ceil(moved.activation_lines / self.lines_per_cycle)
+        stored = math.ceil(moved.pieces / self.pieces_per_cycle)
+        read: int = buffer.read_cycles(self.design, lines + moved.fill)
+        write: int = buffer.store_cycles(self.design, stored + moved.drain)
+        return max(read, write)
 
     def weight_cycles(self, moved: Moves) -> int:
         """Cycles of the weight buffer."""
-        return self._read(moved.weight_lines)
+        lines = math.ceil(moved.weight_lines / self.lines_per_cycle)
+        cycles: int = buffer.read_cycles(self.design, lines)
+        return cycles
 
     def memory_cycles(self, moved: Moves) -> int:
         """Cycles of main memory, none without a transfer."""
@@ -106,14 +101,15 @@ class Machine:
             return 0
         return self.design.memory.latency_cycles + math.ceil(bits / self.memory_rate)
 
-    def sum_cycles(self, plan: Plan, block: Block) -> int:
-        """Cycles in which a wave's partial sums leave the lanes or come back to them."""
-        tiles = math.prod(math.ceil(block.size(letter) / plan.tiles[letter]) for letter in "bij")
-        dots = math.prod(min(block.size(letter), plan.tiles[letter]) for letter in "bij")
-        lanes = min(tiles, self.design.lanes_per_pe)
-        pes = math.ceil(tiles / self.design.lanes_per_pe)
-        groups = math.ceil(lanes / self.sums_per_cycle)
-        return groups * dots * math.ceil(pes / self.lines_per_cycle)
+    def sum_cycles(self, plan: Plan) -> int:
+        """Cycles in which a wave's partial sums leave the lanes or come back to them.
+
+        Those of a full block, whatever the wave holds: so a sum's place in a drain and in a fill is
+        the same, and none comes back before the one that was there has left.
+        """
+        tile = math.prod(plan.tiles[letter] for letter in "bij")
+        pes = math.ceil(math.prod(plan.unroll.values()) / self.design.lanes_per_pe)
+        return plan.sum_groups * tile * math.ceil(pes / self.lines_per_cycle)
 
 
 def moves(
@@ -134,11 +130,11 @@ def moves(
     if step.fill is not None:
         bits = step.fill.block.size("bij") * plan.design.accumulator_bits
         moved.bits["activation_fill" if step.fill.resident else "memory_read"] += bits
-        moved.fill = machine.sum_cycles(plan, step.fill.block)
+        moved.fill = machine.sum_cycles(plan)
     if step.write is not None and step.write.operand == "sums":
         bits = step.write.block.size("bij") * plan.design.accumulator_bits
         moved.bits["activation_write" if step.write.resident else "memory_write"] += bits
-        moved.drain = machine.sum_cycles(plan, step.write.block)
+        moved.drain = machine.sum_cycles(plan)
     elif step.write is not None:
         _write(moved, plan, step.write, values)
     return moved

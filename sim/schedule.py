@@ -10,6 +10,7 @@ from functools import cached_property
 from types import SimpleNamespace
 
 from hwgen.design import AcceleratorDesign
+from hwgen.units.accelerator import cost as accelerator
 from sim.workload import Task, Workload, compressed_bits, stored_elements
 
 Range = tuple[int, int]
@@ -161,25 +162,38 @@ class Plan:
         return math.prod(self.trips.values())
 
     @cached_property
-    def spills(self) -> bool:
-        """Whether partial sums leave the lanes."""
+    def waves_inside(self) -> int:
+        """Waves from a block's segment to its next, R."""
         order = self.design.loop_order
-        inside = math.prod(self.trips[letter] for letter in order[order.index("k") + 1 :])
-        return self.trips["k"] > 1 and inside >= 3
+        return math.prod(self.trips[letter] for letter in order[order.index("k") + 1 :])
 
     @cached_property
-    def open_sums(self) -> int:
-        """Partial sums that are open at once where they spill."""
+    def spills(self) -> bool:
+        """Whether partial sums leave the lanes."""
+        return self.trips["k"] > 1 and self.waves_inside >= 3
+
+    @cached_property
+    def sum_groups(self) -> int:
+        """Groups of lanes of a PE whose partial sums move one group after another."""
+        design = self.design
+        together = accelerator.sums_per_cycle(
+            design.lanes_per_pe, design.window, design.bits, design.accumulator_bits
+        )
+        return math.ceil(self.used_lanes_per_pe / together)
+
+    @cached_property
+    def sum_words(self) -> int:
+        """Words, one of each bank, that hold a full block's partial sums."""
+        tile = math.prod(self.tiles[letter] for letter in "bij")
+        pes = math.ceil(math.prod(self.unroll.values()) / self.design.lanes_per_pe)
+        return pes * self.sum_groups * tile
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of the activation buffer that open partial sums take where they spill."""
         if not self.spills:
             return 0
-        order = self.design.loop_order
-        sizes = [
-            self.extents[letter]
-            if order.index(letter) > order.index("k")
-            else min(self.extents[letter], self.unroll[letter] * self.tiles[letter])
-            for letter in "bij"
-        ]
-        return math.prod(sizes)
+        return self.waves_inside * self.sum_words * self.design.window * self.design.bits
 
     def blocks(self) -> Iterator[Block]:
         """Blocks of the waves, in order."""
@@ -296,7 +310,7 @@ def schedule(design: AcceleratorDesign, workload: Workload) -> Program:
         )
         plan = Plan(design, task, extents, reads, lives, False, *weights[index], load)
         if operation.kind == "product" and plan.spills:
-            fits = plan.open_sums * design.accumulator_bits <= homes.free_values
+            fits = plan.sum_bits <= homes.free_values
             plan = Plan(design, task, extents, reads, lives, fits, *weights[index], load)
         plans.append(plan)
         for name in operation.reads:

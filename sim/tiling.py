@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwgen.design import LOOP_ORDERS, DesignBatch
+from hwgen.units.accelerator import cost as accelerator
 
 Ints = NDArray[np.int64]
 
@@ -55,13 +56,23 @@ class Tiling:
         return np.asarray((self.waves_inside >= 3) & (self.trips[DIM_K] > 1))
 
     @property
-    def open_sums(self) -> Ints:
-        """Partial sums that are open at once where they spill, shape (designs,)."""
-        inside = self.position[:DIM_K] > self.position[DIM_K]
-        sizes = np.where(
-            inside, self.extents[:DIM_K], np.minimum(self.block[:DIM_K], self.extents[:DIM_K])
+    def lanes(self) -> Ints:
+        """Lanes that a full block takes, shape (designs,)."""
+        return np.asarray(np.prod(self.block[:DIM_K] // self.tile[:DIM_K], axis=0))
+
+    def sum_words(self, designs: DesignBatch) -> Ints:
+        """Words, one of each bank, that hold a full block's partial sums, shape (designs,)."""
+        together = accelerator.sums_per_cycle(
+            designs.lanes_per_pe, designs.window, designs.bits, designs.accumulator_bits
         )
-        return np.asarray(np.prod(sizes, axis=0) * self.spills)
+        groups = -(-np.minimum(self.lanes, designs.lanes_per_pe) // together)
+        pes = -(-self.lanes // designs.lanes_per_pe)
+        return np.asarray(pes * groups * np.prod(self.tile[:DIM_K], axis=0))
+
+    def sum_bits(self, designs: DesignBatch) -> Ints:
+        """Bits that open partial sums take where they spill, shape (designs,)."""
+        words = self.waves_inside * self.sum_words(designs) * self.spills
+        return np.asarray(words * designs.window * designs.bits)
 
 
 def loop_dimensions(designs: DesignBatch) -> Ints:

@@ -125,8 +125,8 @@ def test_what_streams_comes_with_its_masks_and_biases() -> None:
     assert time.cycles["main_memory"] == 36 + math.ceil(result / (2048 / 7))
 
 
-def test_sums_come_back_after_others_have_left() -> None:
-    """The activation buffer takes max(read, drain) + fill where sums are drained and filled."""
+def test_sums_come_back_behind_the_lines() -> None:
+    """The activation buffer takes max(lines + fill, drain) where sums are drained and filled."""
     plan = plans("kijb")["0.query"]
     walked = walk(plan.design, Workload(MODEL, 13, 0.5, batch_size=3), keep_steps=True)
     times = [time for time in walked.steps if time.operation == "0.query"]
@@ -137,14 +137,13 @@ def test_sums_come_back_after_others_have_left() -> None:
         rows = sum(one.block.size("bi") for one in step.dispatch if one.operand == "left")
         # A line of 8 values is two pieces: three PEs get a line each a cycle.
         lines = math.ceil(rows * math.ceil(step.fill.block.size("k") / 8) / 3)
-        read = lines + buffer.read_latency(plan.design) + 1 if lines else 0
-        # Six lanes at most, two of each PE; four sums of 52 bits would be of four lanes.
-        drained, filled = (
-            math.prod(min(one.block.size(letter), plan.tiles[letter]) for letter in "bij")
-            for one in (step.write, step.fill)
-        )
-        fill = filled + buffer.read_latency(plan.design) + 1
-        assert time.cycles["activation_buffer"] == max(read, drained + buffer.STORE) + fill
+        # Six lanes, two of each PE, move a sum each a cycle: three PEs at once.
+        sums = math.prod(plan.tiles[letter] for letter in "bij")
+        assert plan.sum_words == 3 * sums * plan.sum_groups
+        sums *= plan.sum_groups
+        read = lines + sums + buffer.read_overhead(plan.design)
+        write = sums + buffer.store_overhead(plan.design)
+        assert time.cycles["activation_buffer"] == max(read, write)
         seen += 1
     assert seen > 2 and plan.sums_resident
 

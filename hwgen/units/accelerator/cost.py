@@ -77,11 +77,11 @@ def pieces_per_cycle(pes: Any, window: Any, piece: Any, lines: Any) -> Any:
 def sums_per_cycle(lanes_per_pe: Any, window: Any, bits: Any, accumulator_bits: Any) -> Any:
     """Lanes of a PE that move a partial sum each in a cycle, a power of two.
 
-    The largest that is at most `lanes_per_pe` and whose sums fit two lines of values; at least one.
+    The largest that is at most `lanes_per_pe` and whose sums fit a line's values; at least one.
     """
     found = 1 + 0 * lanes_per_pe
     for level in range(1, 11):
         lanes = 2**level
-        fits = (lanes <= lanes_per_pe) & (lanes * accumulator_bits <= 2 * window * bits)
+        fits = (lanes <= lanes_per_pe) & (lanes * accumulator_bits <= window * bits)
         found = found + (lanes - found) * fits
     return found

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.tree import delayed, lasting
 from hwgen.program import KINDS, WORD_BITS
-from hwgen.units.accelerator.scan import STRIDES, LineScan, PieceScan, PlaceScan
+from hwgen.units.accelerator.scan import STRIDES, LineScan, PieceScan, PlaceScan, SumScan
 from hwgen.units.accelerator.sequencer import Sequencer
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.accelerator.status import Status
@@ -150,8 +150,25 @@ class Accelerator(wiring.Component):
             weights.read.bias_address.eq(step.bias + right.index),
         ]
         latency = buffer_cost.read_latency(spec.activations)
+        m.submodules.fill = fill = SumScan(lane.dots)
+        m.d.comb += [
+            fill.load.eq(starts & step.fill_enable),
+            fill.first.eq(step.fill_word),
+            fill.groups.eq(configuration.groups),
+            fill.advance.eq(~reads_left & ~reads_right),
+        ]
+        comes = fill.active & fill.advance
+        # A word is read late, for its sums to arrive as late as a line.
+        m.d.comb += [
+            activations.words.read.eq(delayed(m, comes, latency - 1, "fill_reads")),
+            activations.words.read_word.eq(delayed(m, fill.word, latency - 1, "fill_word")),
+            element.left.sums.eq(delayed(m, comes, latency, "fill_valid")),
+            element.left.group.eq(delayed(m, fill.group, latency, "fill_group")),
+            element.left.dot.eq(delayed(m, fill.dot, latency, "fill_dot")),
+        ]
         for side, scan, valid, bank in (
-            ("left", left, reads_left, step.left_bank),
+            ("left", left, reads_left | comes,
+             Mux(element.left.sums, step.fill_bank, step.left_bank)),
             ("right", right, reads_right | (right.active & from_weights), step.right_bank),
         ):
             bus = getattr(element, side)
@@ -162,10 +179,13 @@ class Accelerator(wiring.Component):
             m.d.comb += [getattr(bus, name).eq(delayed(m, value, latency, f"{side}_{name}"))
                          for name, value in tag.items()]
         # Lines under way: between the scan and the processing element.
-        under_way = lasting(m, left.active | right.active, latency, "lines_before")
+        under_way = lasting(
+            m, left.active | right.active | fill.active, latency, "lines_before")
         m.d.comb += [
-            *(getattr(element.left.line, name).eq(getattr(activations.line, name))
-              for name in ("zero_mask", "value")),
+            element.left.line.zero_mask.eq(activations.line.zero_mask),
+            Value.cast(element.left.line.value).eq(
+                Mux(element.left.sums, activations.words_data,
+                    Value.cast(activations.line.value))),
             *(getattr(element.right.line, name).eq(
                 Mux(from_weights, Value.cast(getattr(weights.line, name)),
                     Value.cast(getattr(activations.line, name))))
@@ -200,7 +220,22 @@ class Accelerator(wiring.Component):
             activations.open.start.eq(configuration.start),
             activations.open.limit.eq(configuration.limit),
         ]
+        m.submodules.drain = drain = SumScan(lane.dots)
         way = 2 * spec.levels + 1
+        m.d.comb += [
+            drain.load.eq(scan.load & step.drain_enable),
+            drain.first.eq(step.drain_word),
+            drain.groups.eq(configuration.groups),
+            drain.advance.eq(1),
+            element.drain.enable.eq(drain.active),
+            element.drain.bank.eq(step.drain_bank),
+            element.drain.group.eq(drain.group),
+            element.drain.dot.eq(drain.dot),
+            activations.words.write.eq(delayed(m, drain.active, way, "drain_arrives")),
+            activations.words.write_word.eq(delayed(m, drain.word, way, "drain_word")),
+            activations.words.data.eq(element.sums),
+        ]
+        asking = scan.active | drain.active
         arrives = delayed(m, scan.active, way, "piece_arrives")
         m.d.comb += [
             activations.store.enable.eq(arrives),
@@ -214,9 +249,9 @@ class Accelerator(wiring.Component):
         m.d.sync += ends.eq(arrives & ~delayed(m, scan.active, way - 1, "piece_follows"))
         m.d.comb += activations.flush.eq(ends & step.write_flush)
         storing = lasting(
-            m, lasting(m, scan.active, way, "asked_before"),
+            m, lasting(m, asking, way, "asked_before"),
             buffer_cost.store_latency(spec.activations) + 1, "stored_before")
-        return SimpleNamespace(asking=scan.active, storing=storing)
+        return SimpleNamespace(asking=asking, storing=storing)
 
     def _fault(self, m, sequencer, activations, weights):
         """Errors of the buffers."""

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -270,6 +270,39 @@ class PlaceScan(wiring.Component):
         return m
 
 
-def at(value, layout):
-    """Return a view of `value` as `layout`, whatever its own shape."""
-    return data.View(layout, Cat(value))
+class SumScan(wiring.Component):
+    """Partial sums that leave the lanes or come back, a group of lanes' a cycle.
+
+    All dot products of a full tile of one group of lanes, then of the next.
+
+    Parameters
+    ----------
+    dots : dot products of a full tile
+
+    Ports
+    -----
+    load : starts from `word`, for `groups` groups, which must be steady from then on
+    advance : whether the sums at the output are moved in this cycle
+    active : whether there are any; `group` of lanes, `dot` product, `word` where they lie
+    """
+
+    def __init__(self, dots):
+        self._dots = dots
+        super().__init__({
+            "load": In(1), "first": In(20), "groups": In(10), "advance": In(1),
+            "active": Out(1), "group": Out(10), "dot": Out(range(dots)), "word": Out(20),
+        })
+
+    def elaborate(self, platform):
+        """Return the module."""
+        m = Module()
+        with m.If(self.load):
+            m.d.sync += [self.active.eq(self.groups != 0), self.group.eq(0), self.dot.eq(0),
+                         self.word.eq(self.first)]
+        with m.Elif(self.active & self.advance):
+            m.d.sync += [self.word.eq(self.word + 1), self.dot.eq(self.dot + 1)]
+            with m.If(self.dot == self._dots - 1):
+                m.d.sync += [self.dot.eq(0), self.group.eq(self.group + 1)]
+                with m.If(self.group + 1 == self.groups):
+                    m.d.sync += self.active.eq(0)
+        return m

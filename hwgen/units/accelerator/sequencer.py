@@ -20,7 +20,7 @@ class Sequencer(wiring.Component):
 
     Parameters
     ----------
-    spec : AcceleratorSpec; its design's number, and limits that a step must keep
+    spec : AcceleratorSpec; its number, and limits that a step must keep
 
     Ports
     -----
@@ -97,7 +97,7 @@ class Sequencer(wiring.Component):
                 with m.Case(OPCODES["header"]):
                     header = view("header")
                     known = (header.version == FORMAT_VERSION) & ~opened
-                    own = header.design == Const(self._spec.design, 64)
+                    own = header.machine == Const(self._spec.number, 64)
                     m.d.sync += [
                         opened.eq(known & own),
                         self.status.eq(Mux(known, Mux(own, Status.RUNNING, Status.OTHER_DESIGN),

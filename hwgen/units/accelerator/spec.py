@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from hwgen.design import AcceleratorDesign
-from hwgen.units.accelerator.cost import levels
+from hwgen.units.accelerator.cost import levels, sums_per_cycle
 from hwgen.units.buffer.spec import BufferSpec
 from hwgen.units.lane.spec import LaneSpec
 from hwgen.units.norm_engine.spec import NormEngineSpec
@@ -21,7 +22,6 @@ class AcceleratorSpec:
     activations, weights : the two buffers of lines
     lane, softmax, norm : a lane and the engines that work on rows
     lanes, softmax_engines : how many of each; there is one norm engine
-    design : 64 bits that name the design, which a program must carry
     """
 
     activations: BufferSpec
@@ -31,7 +31,11 @@ class AcceleratorSpec:
     norm: NormEngineSpec
     lanes: int
     softmax_engines: int
-    design: int
+
+    @property
+    def number(self) -> int:
+        """64 bits that stand for all of the above, which a program must name."""
+        return int(hashlib.sha256(repr(self).encode()).hexdigest()[:16], 16)
 
     @property
     def places(self) -> int:
@@ -42,6 +46,13 @@ class AcceleratorSpec:
     def levels(self) -> int:
         """Registers from the root of the processing element to a lane."""
         return int(levels(self.lanes, self.softmax_engines))
+
+    @property
+    def sums_together(self) -> int:
+        """Lanes that move a partial sum each in a cycle."""
+        lane = self.lane
+        return int(sums_per_cycle(
+            self.lanes, lane.window, lane.bits, lane.mac_lane.accumulator_bits))
 
     @classmethod
     def of(cls, design: AcceleratorDesign) -> AcceleratorSpec:
@@ -80,7 +91,6 @@ class AcceleratorSpec:
                            window=window, piece=piece),
             design.lanes_per_pe,
             design.softmax_per_pe,
-            int(design.sha256[:16], 16),
         )
 
 
@@ -93,3 +103,7 @@ def _check(design: AcceleratorDesign) -> None:
     if design.k_segment % design.window:
         raise ValueError(f"k_segment must be a multiple of window = {design.window} for an "
                          f"accelerator's RTL, not {design.k_segment}")
+    if design.window * design.bits < design.accumulator_bits:
+        raise ValueError(f"window must be at least {-(-design.accumulator_bits // design.bits)} "
+                         f"for a partial sum to fit a line of an accelerator's RTL, "
+                         f"not {design.window}")

@@ -106,6 +106,14 @@ class Buffer(wiring.Component):
             mine = self.raw.bank == number
             m.d.comb += [bank.raw.eq(self.raw), bank.raw.write.eq(self.raw.write & mine),
                          bank.raw.read.eq(self.raw.read & mine)]
+            part = slice(number * self.spec.word_bits, (number + 1) * self.spec.word_bits)
+            m.d.comb += [
+                bank.words.write.eq(self.words.write), bank.words.read.eq(self.words.read),
+                bank.words.write_word.eq(self.words.write_word),
+                bank.words.read_word.eq(self.words.read_word),
+                bank.words.data.eq(self.words.data[part]),
+                self.words_data[part].eq(bank.words_data),
+            ]
         raw_data = reduce(or_, (bank.raw_data for bank in banks))
         errors = [self._read(m, banks), self._store(m, banks)]
         if self.spec.biases:

@@ -7,12 +7,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.tree import Down, up
+from hwgen.lib.tree import Down, delayed, up
 from hwgen.program import KINDS
 from hwgen.units.accelerator.layout import descriptor_layout
 from hwgen.units.lane.rtl import Lane
 from hwgen.units.norm_engine.rtl import NormEngine
 from hwgen.units.softmax_engine.rtl import SoftmaxEngine
+from hwgen.units.stages import branch_levels
 
 
 class ProcessingElement(wiring.Component):
@@ -32,6 +33,8 @@ class ProcessingElement(wiring.Component):
     clear, place : no lane has a tile any more; a lane gets one
     left, right : lines, with the tile and the row that they belong to; `right` also biases, and,
         while `weights` is high, the norm's scale (row 0) and offset (row 1)
+    drain : partial sums of a group of lanes, which are on `sums` 2·levels + 1 cycles later. They
+        come back on `left`, while its `sums` is high, in the place of a line's values
     request : a piece of a lane's or an engine's results, which is on `piece` 2·levels + 1 cycles
         later
     busy : OR of what works, `spec.levels` cycles later
@@ -52,7 +55,9 @@ class ProcessingElement(wiring.Component):
             "start": In(1),
             "clear": In(1),
             "place": In(data.StructLayout({"enable": 1, "place": 12, "b": 11, "i": 11, "j": 11})),
-            "left": In(data.StructLayout({**tag, "row": range(lane.tile_x), "line": values})),
+            "left": In(data.StructLayout({
+                **tag, "row": range(lane.tile_x), "line": values, "sums": 1, "group": 10,
+                "dot": range(lane.dots)})),
             "right": In(data.StructLayout({
                 **tag, "row": range(lane.tile_y), "line": values, "weights": 1, "bias_valid": 1,
                 "bias": signed(spec.weights.bias_bits)})),
@@ -60,6 +65,9 @@ class ProcessingElement(wiring.Component):
                 "enable": 1, "bank": 1, "place": 12, "b": range(lane.tile_b),
                 "row": range(longest), "part": range(longest // lane.piece), "index": 14,
                 "whole": 14})),
+            "drain": In(data.StructLayout({
+                "enable": 1, "bank": 1, "group": 10, "dot": range(lane.dots)})),
+            "sums": Out(spec.sums_together * lane.mac_lane.accumulator_bits),
             "piece": Out(data.StructLayout({
                 "zero_mask": unsigned(lane.piece),
                 "value": data.ArrayLayout(signed(lane.bits), lane.piece)})),
@@ -85,6 +93,7 @@ class ProcessingElement(wiring.Component):
                 ("left", self.left.valid, self.left),
                 ("right", self.right.valid, self.right),
                 ("request", self.request.enable, self.request),
+                ("drain", self.drain.enable, self.drain),
             )
         }
         busy, pieces = [Signal() for _ in range(spec.places)], []
@@ -102,6 +111,7 @@ class ProcessingElement(wiring.Component):
                 self._connect_norm(m, norm, leaf)
             m.d.comb += busy[number].eq(Cat(unit.busy for unit in units).any())
             pieces += [self._answer(m, unit) for unit in units]
+        self._gather_sums(m, lanes, trees["drain"])
         gathered = [reduce(or_, pieces[start::spec.places])
                     for start in range(min(spec.places, len(pieces)))]
         m.d.comb += [self.busy.eq(up(m, busy, "busy")),
@@ -116,6 +126,22 @@ class ProcessingElement(wiring.Component):
         m.d.comb += [ours.zero_mask.eq(unit.piece.zero_mask), ours.value.eq(unit.piece.value)]
         value = Value.cast(ours)
         return value & asked.replicate(len(value))
+
+    def _gather_sums(self, m, lanes, drain):
+        """Partial sums of a group of lanes, side by side."""
+        spec = self.spec
+        together, missing = spec.sums_together, []
+        for slot in range(together):
+            mine = []
+            for number in range(slot, spec.lanes, together):
+                valid, request = drain.leaf(number)
+                asked = Signal()
+                m.d.sync += asked.eq(valid & (request.group == number // together))
+                value = lanes[number].sum.as_unsigned()
+                mine.append(value & asked.replicate(len(value)))
+            late = spec.levels - branch_levels(len(mine))
+            missing.append(delayed(m, up(m, mine, f"sums_{slot}"), late, f"sums_late_{slot}"))
+        m.d.comb += self.sums.eq(Cat(missing))
 
     def _kind(self, name):
         return self.configuration.kind == KINDS.index(name)
@@ -134,8 +160,20 @@ class ProcessingElement(wiring.Component):
         banks = {"left_bank": "compute_left", "right_bank": "compute_right"}
         m.d.comb += [field.eq(getattr(step, banks.get(name, name)))
                      for name, field in _fields(lane.step) if name != "start"]
+        group, slot = divmod(number, self.spec.sums_together)
+        width = self.spec.lane.mac_lane.accumulator_bits
+        (asked, drain), (valid, bus) = leaf["drain"], leaf["left"]
+        m.d.comb += [
+            lane.sums.read.eq(asked & (drain.group == group)),
+            lane.sums.read_bank.eq(drain.bank), lane.sums.read_address.eq(drain.dot),
+            lane.sums.write.eq(valid & bus.sums & (bus.group == group)),
+            lane.sums.write_bank.eq(bus.bank), lane.sums.write_address.eq(bus.dot),
+            lane.sums.value.eq(Value.cast(bus.line.value)[slot * width:(slot + 1) * width]),
+        ]
         for side, row in (("left", "i"), ("right", "j")):
             valid, bus = leaf[side]
+            if side == "left":
+                valid = valid & ~bus.sums
             own = getattr(lane, side)
             m.d.comb += [
                 own.valid.eq(valid & self._kind("product")), own.bank.eq(bus.bank),

@@ -187,7 +187,7 @@ def test_memories_are_read_and_written_only_where_it_is_needed(
                        right_has_b=bool(right_has_b))
     bench = Bench(Product(spec, (tile,), constants={
         "transposed": transposed, "right_has_b": right_has_b}), memories)
-    send, reads, writes = bench.send, np.zeros(7, int), np.zeros(7, int)
+    send, reads, writes = bench.send, np.zeros(8, int), np.zeros(8, int)
 
     async def counting(ctx: Any, buses: dict[str, list[dict]]) -> None:
         reads[:] += [ctx.get(memory.read_enable) for memory in memories]
@@ -198,8 +198,8 @@ def test_memories_are_read_and_written_only_where_it_is_needed(
     bench.run()
     # A line of one window that the memory's output holds already is not read again; nobody needs
     # biases, nor partial sums.
-    assert reads[:6].tolist() == [left_reads] * 2 + [right_reads] * 2 + [0, 0]
-    assert writes[4:].tolist() == [0, 0, 16 if not transposed else 12]
+    assert reads[:7].tolist() == [left_reads] * 2 + [right_reads] * 2 + [0, 0, 0]
+    assert writes[4:].tolist() == [0, 0, 0, 16 if not transposed else 12]
 
 
 def test_cycles_of_arrays() -> None:
@@ -236,4 +236,4 @@ def test_what_a_spec_is_made_of() -> None:
     assert (spec.post_sparsity.word, spec.post_sparsity.mask_word) == (2, 2)
     assert spec.memories() == {
         "left_masks": (32, 4), "left_values": (32, 24), "right_masks": (64, 4),
-        "right_values": (64, 24), "biases": (8, 18), "sums": (48, 18), "results": (24, 14)}
+        "right_values": (64, 24), "biases": (8, 18), "sums_0": (24, 18), "sums_1": (24, 18), "results": (24, 14)}
