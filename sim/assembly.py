@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+import numpy as np
+
 from hwgen.design import AcceleratorDesign
 from hwgen.program import FORMAT_VERSION, INITIAL, KINDS, Descriptor
 from hwgen.units.accelerator.spec import AcceleratorSpec
+from model.recording import RecordedProduct, RecordedRows
 from sim.schedule import Block, Plan, Step
 
 LINE_BITS = 20
@@ -96,6 +99,51 @@ class Constants:
     valid_j: int
     sequence: int = 1
     fields: Mapping[str, int] = field(default_factory=dict)
+
+
+    @classmethod
+    def of(cls, recorded: RecordedProduct | RecordedRows, sequence: int = 1) -> Constants:
+        """Read an operation's constants from its recording.
+
+        Parameters
+        ----------
+        recorded : of one operation
+        sequence : rows of a sequence, of operations on rows
+
+        Raises
+        ------
+        ValueError
+            If the real positions of its sequences are not the same, and not the first.
+        """
+        exponents = recorded.exponents
+        if isinstance(recorded, RecordedProduct):
+            real = recorded.valid_mask
+            if real is None:
+                real = np.ones((1, recorded.left.shape[1], recorded.right.shape[-1]), dtype=bool)
+            fields = {
+                "shift": recorded.shift,
+                "activate": int(recorded.activate),
+                "i_exponent": exponents["rounded"],
+                "o_exponent": exponents["output"],
+            }
+        else:
+            real = recorded.valid_mask.reshape(-1, sequence, recorded.valid_mask.shape[-1])
+            fields = {"i_exponent": exponents["rows"]}
+            if recorded.kind == "add_norm":
+                parts = ("sum", "gamma", "beta")
+                fields |= {f"{name}_exponent": exponents[name] for name in parts}
+                fields |= {
+                    "addend_exponent": exponents["residual"],
+                    "o_exponent": exponents["output"],
+                }
+        rows, columns = int(real[0].any(1).sum()), int(real[0].any(0).sum())
+        first = np.zeros_like(real)
+        first[:, :rows, :columns] = True
+        if not np.array_equal(real, first):
+            raise ValueError(
+                f"{recorded.operation}: the real positions of every sequence must be the same, and "
+                f"its first; run sequences of different lengths one by one")
+        return cls(rows, columns, sequence, {"threshold": recorded.threshold, **fields})
 
 
 def header(design: AcceleratorDesign) -> Descriptor:

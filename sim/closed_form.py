@@ -313,7 +313,8 @@ def _write(
         compressed_bits(task.write_density, results, population.designs.bits[design]),
     )
     spills, wide = tiling.spills[design], population.designs.accumulator_bits[design]
-    drains, fills = ~last & spills, (steps.following.segment > 0) & spills
+    drains = ~last & spills & steps.previous.exists
+    fills = (steps.following.segment > 0) & spills & steps.following.exists
     drained = elements * drains * wide
     filled = np.prod(steps.following.extents[:DIM_K], axis=0) * fills * wide
     cycles = _sum_cycles(designs, tiling)[design]
