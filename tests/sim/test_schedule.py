@@ -173,8 +173,8 @@ def test_residency_follows_shapes_and_declared_densities() -> None:
     # 40 · 60 mask bits are more than a quarter of a KiB.
     assert not plans("bijk", mask_buffer_kib=1)["0.feed_forward_0"].prefetched
     assert plans("bijk", mask_buffer_kib=1)["0.key"].prefetched
-    # The hidden state takes 39 · 40 · 10 bits. Query and key have 2 · 39 rows of 20, which are three
-    # lines of 8: 2 · 39 · 24 · 10 bits each, and one of them fits.
+    # The hidden state takes 39 · 40 · 10 bits. Query and key have 2 · 39 rows of 20, which are
+    # three lines of 8: 2 · 39 · 24 · 10 bits each, and one of them fits.
     small = plans("bijk", activation_buffer_kib=5)
     assert [small[name].write_resident for name in ("embedding", "0.query", "0.key")] == [
         True,

@@ -29,8 +29,8 @@ def test_the_default_comes_first_and_nothing_twice(unit):
 def test_a_unit_that_no_design_has_lists_its_own(monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(points_module, "spec_class_of", lambda unit: str)
-        with pytest.raises(ValueError, match="dynatran has no default: .* SPECS"):
-            points("dynatran")
+        with pytest.raises(ValueError, match="residual_add has no default: .* SPECS"):
+            points("residual_add")
     from hwgen.units.dynatran import workload as dynatran
     monkeypatch.setattr(dynatran, "SPECS", ("one", "two"), raising=False)
     assert points("dynatran") == ["one", "two"]
