@@ -226,8 +226,8 @@ def _banks() -> Iterator[tuple[str, Fault]]:
     def conflicts(base: str, holds: Callable[[Mapping[str, int]], object], bank: str, other: str,
                   ) -> Fault:
         program = program_of(base)
-        fields = next(part.fields for part in program
-                      if part.opcode == "step" and part.fields.get("compute") and holds(part.fields))
+        fields = next(part.fields for part in program if part.opcode == "step"
+                      and part.fields.get("compute") and holds(part.fields))
         return Fault(base, changed(base, "step", lambda own: own is fields,
                                    {bank: fields.get(other, 0)}))
 

@@ -59,7 +59,7 @@ class Sequencer(wiring.Component):
         words = [Signal(WORD_BITS, name=f"word_{k}", reset_less=True)
                  for k in range(DESCRIPTOR_WORDS)]
         count = Signal(range(DESCRIPTOR_WORDS + 1))
-        full, consumed, closing, stopped = Signal(), Signal(), Signal(), Signal()
+        full, closing, stopped = (Signal(name=name) for name in ("full", "closing", "stopped"))
         m.d.comb += [
             full.eq(count == DESCRIPTOR_WORDS),
             stopped.eq(self.status > Status.DONE),
@@ -71,7 +71,7 @@ class Sequencer(wiring.Component):
             for k, word in enumerate(words):
                 with m.If(count == k):
                     m.d.sync += word.eq(self.program.payload)
-        with m.If(consumed):
+        with m.If(closing):
             m.d.sync += count.eq(0)
         # One cycle in which all is idle, one in which the next descriptor is started. What is wrong
         # with it is found out in the first of these, or before.
@@ -81,8 +81,6 @@ class Sequencer(wiring.Component):
         m.d.comb += faulty.eq(self.fault != Status.IDLE)
         with m.If(faulty & ~stopped):
             m.d.sync += self.status.eq(self.fault)
-        with m.If(closing):
-            m.d.comb += consumed.eq(1)
         whole = Signal(WORD_BITS * DESCRIPTOR_WORDS)
         m.d.comb += [whole[WORD_BITS * k:WORD_BITS * (k + 1)].eq(word)
                      for k, word in enumerate(words)]
@@ -119,7 +117,7 @@ class Sequencer(wiring.Component):
     def _is_bad(self, m, opened, is_a, configuration, step, starts):
         """Whether the descriptor is refused, but for what is wrong with a header."""
         checks = Checks(m, self._spec, self.configuration)
-        configured, loaded = Signal(), Signal()
+        configured, loaded = Signal(name="configured"), Signal(name="loaded")
         with m.If(starts):
             with m.If(is_a["step"]):
                 m.d.sync += loaded.eq(loaded | (step.compute & step.load))
