@@ -1,6 +1,6 @@
 """Trees of registers from one place to many and back: no wire reaches everything in a cycle."""
 
-from amaranth.hdl import Cat, Signal, Value
+from amaranth.hdl import Cat, ShapeCastable, Signal, Value
 
 from hwgen.units.stages import BRANCH, branch_levels
 
@@ -42,9 +42,7 @@ class Down:
     def leaf(self, number):
         """Return (valid, data) at a place; data in its own shape."""
         valid, value = self._stage[number // BRANCH if self.latency else 0]
-        if hasattr(self._shape, "as_shape") or hasattr(self._shape, "__call__"):
-            return valid, self._shape(value)
-        return valid, value
+        return valid, self._shape(value) if isinstance(self._shape, ShapeCastable) else value
 
 
 def up(m, values, name):

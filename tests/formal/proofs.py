@@ -113,6 +113,20 @@ class Claims:
         if status != "PASS":
             raise Refuted(report)
 
+    def try_out(self, folder, depth):
+        """Look for a trace of at most `depth` cycles from reset in which a claim fails.
+
+        Finds what `prove` would name as failing from reset, in less time, and proves nothing.
+
+        Raises
+        ------
+        Refuted
+            Names the claim that fails and shows a trace.
+        """
+        status, report = self._run(folder, "bmc", depth, INDUCTION, TIMEOUT_SECONDS)
+        if status != "PASS":
+            raise Refuted(report)
+
     def reach(self, folder, depth):
         """Find a trace of at most `depth` cycles for whatever is claimed to happen some time.
 
@@ -130,7 +144,7 @@ class Claims:
         if self._text is None:  # Amaranth converts fragments once
             self._text = _named(rtlil.convert(self.m, ports=self._ports, emit_src=False))
         (folder / "claims.il").write_text(self._text)
-        other = {"prove": "-cover", "cover": "-assert"}[mode]
+        other = "-assert" if mode == "cover" else "-cover"
         (folder / f"{mode}.sby").write_text(
             f"[options]\nmode {mode}\ndepth {depth}\ntimeout {timeout_seconds}\n"
             f"[engines]\n{engine}\n"
@@ -171,7 +185,7 @@ def _symbiyosys(folder, mode):
 
 def _report(folder, log):
     """Claims that failed and the trace that shows it, what was not reached, or else the log."""
-    for part, file, title in (("basecase", "trace", "from reset"),
+    for part, file, title in (("(?:basecase|engine_0)", "trace", "from reset"),
                               ("induction", "trace_induct", "after cycles without a failure")):
         trace = folder / f"{file}.vcd"
         if trace.exists():

@@ -26,7 +26,7 @@ def levels(lanes_per_pe: Any, softmax_per_pe: Any) -> Any:
 
 
 def step_constant(pes: Any, lanes_per_pe: Any, softmax_per_pe: Any) -> Any:
-    """Cycles of a step beyond its longest engine: down the trees and up, one to issue, one to close.
+    """Cycles of a step beyond its longest engine: down the trees and up, to issue, and to close.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ class Accelerator(wiring.Component):
 
     def _place(self, m, sequencer, element):
         """Tell lanes their tiles while an operation is configured; whether that goes on."""
-        m.submodules.places = places = PlaceScan()
+        m.submodules.places = places = PlaceScan(self.spec.lanes)
         configuration = sequencer.configuration
         m.d.comb += [
             places.load.eq(sequencer.configure & (configuration.kind == KINDS.index("product"))),
@@ -254,11 +254,15 @@ class Accelerator(wiring.Component):
         return SimpleNamespace(asking=asking, storing=storing)
 
     def _fault(self, m, sequencer, activations, weights):
-        """Errors of the buffers."""
+        """Errors of the buffers, and of a configuration that lanes cannot follow."""
         out_of_range = activations.out_of_range | weights.out_of_range
+        misplaced = Signal()
+        with m.If(m.submodules.places.bad):
+            m.d.sync += misplaced.eq(1)
         m.d.comb += sequencer.fault.eq(
             Mux(activations.overflow, Status.OVERFLOW,
-                Mux(out_of_range, Status.OUT_OF_RANGE, Status.IDLE)))
+                Mux(out_of_range, Status.OUT_OF_RANGE,
+                    Mux(misplaced, Status.BAD_DESCRIPTOR, Status.IDLE))))
 
 
 def _copy(target, source, prefix):

@@ -107,7 +107,8 @@ class LineScan(wiring.Component):
         self._tiles = tile_b, tile_rows
         super().__init__({
             "load": In(1), "read": In(READ), "strides": In(STRIDES), "advance": In(1),
-            "active": Out(1), "line": Out(20), "absent": Out(8), "b_tile": Out(12), "b": Out(range(tile_b)),
+            "active": Out(1), "line": Out(20), "absent": Out(8),
+            "b_tile": Out(12), "b": Out(range(tile_b)),
             "tile": Out(14), "row": Out(range(tile_rows)), "index": Out(14), "part": Out(10),
         })
 
@@ -235,30 +236,47 @@ class PieceScan(wiring.Component):
 class PlaceScan(wiring.Component):
     """Tells lanes which tile of a full block they get, a lane a cycle from the one after `load` on.
 
+    It ends at the first tile for which there is no lane.
+
+    Parameters
+    ----------
+    lanes : how many there are
+
     Ports
     -----
     load : takes the others, which must be steady from then on
     places, unroll : lanes from a tile to the next, and tiles of a full block, along b, i and j
     active : whether there is a lane; `place` which, b, i and j: its tile
+    bad : there is no such lane, or there are more tiles than lanes
     """
 
-    def __init__(self):
+    def __init__(self, lanes):
+        self._lanes = lanes
         super().__init__({
             "load": In(1), "places": In(PLACES), "unroll": In(bits_of("unroll", ("b", "i", "j"))),
             "active": Out(1), "place": Out(12), "b": Out(11), "i": Out(11), "j": Out(11),
+            "bad": Out(1),
         })
 
     def elaborate(self, platform):
         """Return the module."""
         m = Module()
         at_b, at_i, at_j = (Signal(12, name=f"at_{name}", reset_less=True) for name in "bij")
-        m.d.comb += self.place.eq(at_b + at_i + at_j)
+        told = Signal(range(self._lanes + 1), reset_less=True)
+        m.d.comb += [
+            self.place.eq(at_b + at_i + at_j),
+            self.bad.eq(self.active & ((self.place >= self._lanes) | (told == self._lanes))),
+        ]
         with m.If(self.load):
-            m.d.sync += [signal.eq(0) for signal in (self.b, self.i, self.j, at_b, at_i, at_j)]
+            m.d.sync += [signal.eq(0) for signal in (
+                self.b, self.i, self.j, at_b, at_i, at_j, told)]
             m.d.sync += self.active.eq(
                 (self.unroll.b != 0) & (self.unroll.i != 0) & (self.unroll.j != 0))
+        with m.Elif(self.bad):
+            m.d.sync += self.active.eq(0)
         with m.Elif(self.active):
-            m.d.sync += [self.j.eq(self.j + 1), at_j.eq(at_j + self.places.j)]
+            m.d.sync += [told.eq(told + 1), self.j.eq(self.j + 1),
+                         at_j.eq(at_j + self.places.j)]
             with m.If(self.j + 1 == self.unroll.j):
                 m.d.sync += [self.j.eq(0), at_j.eq(0), self.i.eq(self.i + 1),
                              at_i.eq(at_i + self.places.i)]

@@ -1,10 +1,11 @@
 """Takes descriptors, one a step, and says when each step begins."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.program import DESCRIPTOR_WORDS, FORMAT_VERSION, KINDS, OPCODES, WORD_BITS
+from hwgen.program import DESCRIPTOR_WORDS, FORMAT_VERSION, OPCODES, WORD_BITS
+from hwgen.units.accelerator.checks import Checks
 from hwgen.units.accelerator.layout import descriptor_layout
 from hwgen.units.accelerator.status import Status
 
@@ -14,9 +15,12 @@ class Sequencer(wiring.Component):
 
     A step begins in the cycle in which `issue` is high, with its descriptor on `step`, or on
     `configuration`, which stays for the steps that follow. The next one begins two cycles after
-    the first cycle in which neither the sequencer nor anything else is busy. A program is a header, which
-    must name this machine, any number of configurations and steps, and an end; then another may
-    follow. After an error nothing is taken any more until reset.
+    the first cycle in which neither the sequencer nor anything else is busy. A program is a header,
+    which must name this machine, any number of configurations and steps, a configuration first, and
+    an end; then another may follow.
+
+    A descriptor that `Checks` refuses is not started. A fault shows as soon as it happens; the step
+    ends, and no other begins. After an error nothing is taken any more until reset.
 
     Parameters
     ----------
@@ -26,7 +30,7 @@ class Sequencer(wiring.Component):
     -----
     program : stream of words; `program.ready` comes from a register
     busy : whether anything else still works; must be high from the cycle of `issue` on
-    fault : an error of a buffer, sticky: Status.OVERFLOW or Status.OUT_OF_RANGE
+    fault : an error found while a step runs, or Status.IDLE; sticky
     issue, configure : a step, or a configuration, begins
     step, configuration : descriptors, steady until the next of their kind
     fetching : takes words; counts as busy
@@ -55,7 +59,7 @@ class Sequencer(wiring.Component):
         words = [Signal(WORD_BITS, name=f"word_{k}", reset_less=True)
                  for k in range(DESCRIPTOR_WORDS)]
         count = Signal(range(DESCRIPTOR_WORDS + 1))
-        full, consumed, closing, stopped = Signal(), Signal(), Signal(), Signal()
+        full, closing, stopped = (Signal(name=name) for name in ("full", "closing", "stopped"))
         m.d.comb += [
             full.eq(count == DESCRIPTOR_WORDS),
             stopped.eq(self.status > Status.DONE),
@@ -67,79 +71,61 @@ class Sequencer(wiring.Component):
             for k, word in enumerate(words):
                 with m.If(count == k):
                     m.d.sync += word.eq(self.program.payload)
-        with m.If(consumed):
+        with m.If(closing):
             m.d.sync += count.eq(0)
-        # One cycle in which all is idle, one in which the next descriptor is looked at.
+        # One cycle in which all is idle, one in which the next descriptor is started. What is wrong
+        # with it is found out in the first of these, or before.
         m.d.sync += [self.issue.eq(0), self.configure.eq(0), self.ended.eq(0),
                      closing.eq(full & ~self.busy & ~self.issue & ~closing & ~stopped)]
-        with m.If(closing):
-            self._decode(m, words, consumed)
-        return m
-
-    def _decode(self, m, words, consumed):
-        """Start what the descriptor says, or find out what is wrong with it."""
+        faulty = Signal()
+        m.d.comb += faulty.eq(self.fault != Status.IDLE)
+        with m.If(faulty & ~stopped):
+            m.d.sync += self.status.eq(self.fault)
         whole = Signal(WORD_BITS * DESCRIPTOR_WORDS)
         m.d.comb += [whole[WORD_BITS * k:WORD_BITS * (k + 1)].eq(word)
                      for k, word in enumerate(words)]
+        self._decode(m, whole, closing & ~faulty & ~stopped)
+        return m
+
+    def _decode(self, m, whole, starts):
+        """Start what the descriptor says, or say that it is wrong."""
         opened = Signal()
+        opcode, header, configuration, step = (
+            data.View(layout, whole[:layout.size])
+            for layout in map(descriptor_layout, ("end", "header", "configure", "step")))
+        is_a = {name: opcode.opcode == number for name, number in OPCODES.items()}
+        bad, known, own = (Signal(name=name, reset_less=True) for name in ("bad", "known", "own"))
+        m.d.sync += [
+            bad.eq(self._is_bad(m, opened, is_a, configuration, step, starts)),
+            known.eq((header.version == FORMAT_VERSION) & ~opened),
+            own.eq(header.machine == Const(self._spec.number, 64)),
+        ]
+        with m.If(starts):
+            with m.If(bad | (is_a["header"] & ~known)):
+                m.d.sync += self.status.eq(Status.BAD_DESCRIPTOR)
+            with m.Elif(is_a["header"]):
+                m.d.sync += [opened.eq(own),
+                             self.status.eq(Mux(own, Status.RUNNING, Status.OTHER_DESIGN))]
+            with m.Elif(is_a["configure"]):
+                m.d.sync += [self.configuration.eq(configuration), self.issue.eq(1),
+                             self.configure.eq(1)]
+            with m.Elif(is_a["step"]):
+                m.d.sync += [self.step.eq(step), self.issue.eq(1)]
+            with m.Else():
+                m.d.sync += [opened.eq(0), self.ended.eq(1), self.status.eq(Status.DONE)]
 
-        def view(opcode):
-            layout = descriptor_layout(opcode)
-            return data.View(layout, whole[:layout.size])
-
-        m.d.comb += consumed.eq(1)
-        with m.If(self.fault != Status.IDLE):
-            m.d.sync += self.status.eq(self.fault)
-        with m.Elif(~opened & (whole[:4] != OPCODES["header"])):
-            m.d.sync += self.status.eq(Status.BAD_DESCRIPTOR)
-        with m.Else():
-            with m.Switch(view("end").opcode):
-                with m.Case(OPCODES["header"]):
-                    header = view("header")
-                    known = (header.version == FORMAT_VERSION) & ~opened
-                    own = header.machine == Const(self._spec.number, 64)
-                    m.d.sync += [
-                        opened.eq(known & own),
-                        self.status.eq(Mux(known, Mux(own, Status.RUNNING, Status.OTHER_DESIGN),
-                                           Status.BAD_DESCRIPTOR)),
-                    ]
-                with m.Case(OPCODES["configure"]):
-                    configuration = view("configure")
-                    with m.If(self._configuration_is_bad(configuration)):
-                        m.d.sync += self.status.eq(Status.BAD_DESCRIPTOR)
-                    with m.Else():
-                        m.d.sync += [self.configuration.eq(configuration), self.issue.eq(1),
-                                     self.configure.eq(1)]
-                with m.Case(OPCODES["step"]):
-                    step = view("step")
-                    with m.If(self._step_is_bad(step)):
-                        m.d.sync += self.status.eq(Status.BAD_DESCRIPTOR)
-                    with m.Else():
-                        m.d.sync += [self.step.eq(step), self.issue.eq(1)]
-                with m.Case(OPCODES["end"]):
-                    m.d.sync += [opened.eq(0), self.ended.eq(1), self.status.eq(Status.DONE)]
-                with m.Default():
-                    m.d.sync += self.status.eq(Status.BAD_DESCRIPTOR)
-
-    def _configuration_is_bad(self, c):
-        """Whether a configuration asks for what no unit can do."""
-        return ((c.kind >= len(KINDS)) | (c.activate > 2)
-                | (c.shift >= self._spec.lane.mac_lane.accumulator_bits))
-
-    def _step_is_bad(self, s):
-        """Whether a step has an extent that no tile has, or something to do of no extent."""
-        lane = self._spec.lane
-        product = self.configuration.kind == KINDS.index("product")
-        tile = ((s.windows == 0) | (s.windows > lane.segment_lines)
-                | (s.last_b == 0) | (s.last_b > lane.tile_b)
-                | (s.last_i == 0) | (s.last_i > lane.tile_x)
-                | (s.last_j == 0) | (s.last_j > lane.tile_y) | (s.initial > 2))
-        longest = Mux(product, lane.segment_lines,
-                      max(self._spec.softmax.row_lines, self._spec.norm.row_lines))
-        bad = s.compute & product & tile
-        for side in ("left", "right"):
-            part = {name: getattr(s, f"{side}_{name}") for name in ("b", "rows", "lines")}
-            empty = (part["b"] == 0) | (part["rows"] == 0) | (part["lines"] == 0)
-            bad |= getattr(s, f"{side}_enable") & (empty | (part["lines"] > longest))
-        empty = (s.write_b == 0) | (s.write_rows == 0) | (s.write_pieces == 0)
-        return bad | (s.write_enable & empty)
+    def _is_bad(self, m, opened, is_a, configuration, step, starts):
+        """Whether the descriptor is refused, but for what is wrong with a header."""
+        checks = Checks(m, self._spec, self.configuration)
+        configured, loaded = Signal(name="configured"), Signal(name="loaded")
+        with m.If(starts):
+            with m.If(is_a["step"]):
+                m.d.sync += loaded.eq(loaded | (step.compute & step.load))
+            with m.Else():
+                m.d.sync += [configured.eq(is_a["configure"]), loaded.eq(0)]
+        return (
+            ~Cat(is_a.values()).any()
+            | (~opened & ~is_a["header"])
+            | (is_a["configure"] & checks.configuration_is_bad(configuration))
+            | (is_a["step"] & (~configured | checks.step_is_bad(step, loaded)))
+        )

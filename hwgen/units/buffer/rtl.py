@@ -12,7 +12,14 @@ from hwgen.lib.compaction import at_least
 from hwgen.lib.flow import Flow
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.units.buffer import cost
-from hwgen.units.buffer.spec import BIASES, EVEN_WORDS, LINE_ENTRIES, ODD_WORDS, BufferSpec
+from hwgen.units.buffer.spec import (
+    BIASES,
+    EVEN_WORDS,
+    LINE_ENTRIES,
+    MOST_ENTRIES,
+    ODD_WORDS,
+    BufferSpec,
+)
 
 
 class Buffer(wiring.Component):
@@ -44,6 +51,9 @@ class Buffer(wiring.Component):
     read in that after `words.read`; for what is neither lines nor pieces. Not in a cycle in which a
     line's values are read, or a word of stored values is written.
 
+    Lines and biases are addressed by as many bits in every buffer, so that none outside it is taken
+    for one inside.
+
     **Errors** stay until reset. `overflow`: a piece would have passed the limit; neither its values
     nor its entry are written. `out_of_range`: there is no such line or bias. It is not stored; it
     is read as a line of zeros, so that who waits for it goes on.
@@ -72,16 +82,16 @@ class Buffer(wiring.Component):
 
     def __init__(self, spec: BufferSpec):
         self.spec = spec
-        biases = {"bias_enable": 1, "bias_address": range(spec.biases)} if spec.biases else {}
+        biases = {"bias_enable": 1, "bias_address": range(MOST_ENTRIES)} if spec.biases else {}
         bias = {"bias": signed(spec.bias_bits)} if spec.biases else {}
         super().__init__({
             "read": In(data.StructLayout({
-                "enable": 1, "line": range(spec.lines), "absent": range(spec.pieces), **biases})),
+                "enable": 1, "line": range(MOST_ENTRIES), "absent": range(spec.pieces), **biases})),
             "line": Out(data.StructLayout({
                 "valid": 1, "zero_mask": unsigned(spec.window),
                 "value": data.ArrayLayout(signed(spec.bits), spec.window), **bias})),
             "store": In(data.StructLayout({
-                "enable": 1, "line": range(spec.lines), "bank": range(spec.pieces),
+                "enable": 1, "line": range(MOST_ENTRIES), "bank": range(spec.pieces),
                 "zero_mask": unsigned(spec.piece),
                 "value": data.ArrayLayout(signed(spec.bits), spec.piece)})),
             "open": In(data.StructLayout({
@@ -169,7 +179,8 @@ class Buffer(wiring.Component):
             m.d.sync += limit.eq(opened.limit)
         flow = Flow(m, store.enable, "store")
         s = flow.stage(
-            keep=~missing, bank=store.bank, line=store.line, zero_mask=store.zero_mask,
+            keep=~missing, bank=store.bank, line=_entry(store.line, spec.lines),
+            zero_mask=store.zero_mask,
             count=popcount(m, list(store.zero_mask), "stored"), value=_values(store.value))
         chosen = [flow.valid & (s.bank == number) for number in range(spec.pieces)]
         at = {name: named(m, reduce(or_, (
@@ -207,7 +218,7 @@ class Buffer(wiring.Component):
             unsigned(spec.bias_bits), spec.biases)
         missing = _missing(read.bias_address, spec.biases)
         flow = Flow(m, read.bias_enable & ~missing, "bias")
-        address = read.bias_address
+        address = _entry(read.bias_address, spec.biases)
         for _ in range(cost.read_latency(spec) - 1):
             address = flow.stage(address=address).address
         m.d.comb += self.line.bias.eq(biases.read_data)
@@ -387,6 +398,11 @@ def _connect(m, memory, raw, number, read, write):
 def _missing(number, depth):
     """Whether a number is none of an entry; constant where it cannot be."""
     return number >= depth if depth < 1 << len(number) else Const(0, 1)
+
+
+def _entry(number, depth):
+    """Return the bits of a number that the address of an entry has."""
+    return number[:max(1, (depth - 1).bit_length())]
 
 
 def _only(value, condition):
