@@ -22,6 +22,10 @@ CLOCK_PS = 1429
 TREES, JOINED, FLAT = "trees", "joined", "flat"
 """The processing element without lanes and engines; its netlists joined; mapped as one."""
 
+AROUND = ("buffer of activations", "buffer of weights", "sequencer", "scan of left lines",
+          "scan of right lines", "scan of pieces", "scan of places", "ports")
+"""What an accelerator has beside a processing element."""
+
 Maker = tuple[Any, Callable[[], Any]]
 """What a part is made from, and how it is elaborated."""
 
@@ -101,8 +105,9 @@ def makers(spec: AcceleratorSpec) -> dict[str, Maker]:
 
     lane, softmax, norm = spec.lane, spec.softmax, spec.norm
     found = {
-        TREES: (spec, lambda: outline(ProcessingElement(spec), "ProcessingElement",
-                                      named(Lane, SoftmaxEngine, NormEngine))),
+        TREES: (f"{spec.places} places", lambda: outline(
+            ProcessingElement(spec), "ProcessingElement",
+            named(Lane, SoftmaxEngine, NormEngine))),
         "lane": flat(Lane, lane),
         "softmax_engine": flat(SoftmaxEngine, softmax),
         "norm_engine": flat(NormEngine, norm),
@@ -159,7 +164,7 @@ def accelerator_makers(spec: AcceleratorSpec) -> dict[str, Maker]:
             Buffer(spec.activations), "activations", memories)),
         "buffer of weights": (spec.weights, lambda: outline(
             Buffer(spec.weights), "weights", memories)),
-        "sequencer": (spec, lambda: outline(Sequencer(spec), "Sequencer", {})),
+        "sequencer": (None, lambda: outline(Sequencer(spec), "Sequencer", {})),
         "scan of left lines": (lane, lambda: outline(
             LineScan(lane.tile_b, lane.tile_x), "LineScan", {})),
         "scan of right lines": (lane, lambda: outline(
@@ -168,7 +173,7 @@ def accelerator_makers(spec: AcceleratorSpec) -> dict[str, Maker]:
             lane.tile_b, lane.tile_x, lane.tile_y, lane.piece, spec.activations.pieces),
             "PieceScan", {})),
         "scan of places": (None, lambda: outline(PlaceScan(), "PlaceScan", {})),
-        "ports": (spec, lambda: outline(Accelerator(spec), "Accelerator", inside | scans)),
+        "ports": (None, lambda: outline(Accelerator(spec), "Accelerator", inside | scans)),
     }
 
 
@@ -212,10 +217,10 @@ def components(name: str, spec: AcceleratorSpec, *, whole: bool, around: bool
     for part in (*first, *blocks(spec)):
         own, make = made[part]
         yield f"{name}: {part}", own, CLOCK_PS, make
-    yield f"{name}: {JOINED}", spec, CLOCK_PS, lambda: Joined(
+    yield f"{name}: {JOINED}", blocks(spec), CLOCK_PS, lambda: Joined(
         made[TREES][1](), tuple(made[block][1]() for block in blocks(spec) if block != TREES))
     if whole:
-        yield (f"{name}: {FLAT}", spec, CLOCK_PS,
+        yield (f"{name}: {FLAT}", blocks(spec), CLOCK_PS,
                lambda: elaborate(ProcessingElement(spec), "ProcessingElement"))
 
 

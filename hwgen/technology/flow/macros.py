@@ -60,21 +60,18 @@ endmodule
 
 
 def liberty(
-    macros: Sequence[MemoryMacro], boxes: Sequence[BlackBox] = (), boundary: Boundary | None = None
+    macros: Sequence[MemoryMacro], boxes: Sequence[tuple[BlackBox, Boundary]] = ()
 ) -> str:
     """Return a liberty library with area, timing and pin loads of black boxes (ns, fF).
 
     Parameters
     ----------
     macros : memories
-    boxes : other parts, without area
-    boundary : their timing; needed if there are any
+    boxes : other parts, and what they are like from outside
     """
     cells = [_cell(macro, macro_timing(macro)) for macro in macros]
-    if boxes:
-        assert boundary is not None
-        cells += [_cell(box, boundary) for box in boxes]
-    ports = [each.ports for each in macros] + [each.ports for each in boxes]
+    cells += [_cell(box, boundary) for box, boundary in boxes]
+    ports = [*(macro.ports for macro in macros), *(box.ports for box, _ in boxes)]
     widths = sorted({width for each in ports for _, width in each.values()})
     types = "".join(
         f"  type (bus_{width}) {{ base_type : array; data_type : bit; bit_width : {width}; "

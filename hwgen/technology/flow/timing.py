@@ -86,9 +86,9 @@ def critical_path(
     known = {part.name for part in parts}
     boxes = [box for box in netlist.boxes if box.name not in known]
     if macros or boxes:
-        (folder / "macros.lib").write_text(liberty(
-            list(macros.values()), boxes,
-            Boundary(0.0, CLOCK_FF, OUTPUT_LOAD_FF, BOUNDARY_NS, BOUNDARY_NS)))
+        outside = Boundary(0.0, CLOCK_FF, OUTPUT_LOAD_FF, BOUNDARY_NS, BOUNDARY_NS)
+        (folder / "macros.lib").write_text(
+            liberty(list(macros.values()), [(box, outside) for box in boxes]))
         libraries.append("macros.lib")
     inputs = " ".join(
         port for port, (direction, _) in netlist.widths.items()
@@ -167,7 +167,7 @@ def synthesise_for_clock(
 
 
 def _with_ports(part: Netlist, netlist: Netlist) -> Netlist:
-    """A part with the ports that it does without: a reset that resets nothing."""
+    """A part with the ports that it does without: the clock of one that has no registers."""
     ports = next(box.ports for box in netlist.boxes if box.name == part.name)
     return replace(part, widths={**ports, **part.widths})
 
