@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,26 @@ def read(path: Path) -> dict[str, Row]:
         return {row["component"]: row for row in csv.DictReader(file)}
 
 
-def write(path: Path, rows: Mapping[str, Row]) -> None:
+def write(path: Path, rows: Mapping[str, Row], fields: Sequence[str] = FIELDS) -> None:
     """Write rows in their order."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows.values())
 
 
-def refresh(path: Path, components: Iterable[tuple[str, Any, int, Callable[[], Any]]]) -> None:
+def refresh(path: Path, components: Iterable[tuple[str, Any, int, Callable[[], Any]]],
+            measure: Callable[[Any, int], Row] | None = None, fields: Sequence[str] = FIELDS
+            ) -> None:
     """Synthesise every component whose row does not hold, and write each as soon as it is known.
 
     Parameters
     ----------
     path : the file
     components : name, what it was made from, clock that synthesis aims at (ps), how to make it
+    measure : what gives a row's figures, by default of a component by synthesis; with it, what is
+        made has an `sha256` of its own
+    fields : columns of the file
     """
     # Amaranth and the tools are needed here alone.
     from hwgen.technology.flow.ppa import origin
@@ -44,17 +49,17 @@ def refresh(path: Path, components: Iterable[tuple[str, Any, int, Callable[[], A
     rows: dict[str, Row] = {}
     planned = list(components)
     for name, spec, clock_ps, make in planned:
-        elaborated = elaborate(make(), "bound")
+        elaborated = make() if measure else elaborate(make(), "bound")
         made_from = {key: value for key, value in origin(elaborated, clock_ps).items()
-                     if key in FIELDS}
+                     if key in fields}
         row = old.get(name, {})
         if any(row.get(key) != value for key, value in made_from.items()):
             print(f"{name} …", flush=True)
-            row = {"component": name, "spec": str(spec), **_measure(elaborated, clock_ps),
-                   **made_from}
+            row = {"component": name, "spec": str(spec),
+                   **(measure or _measure)(elaborated, clock_ps), **made_from}
         rows[name] = row
         known = {**old, **rows}
-        write(path, {key: known[key] for key, *_ in planned if key in known})
+        write(path, {key: known[key] for key, *_ in planned if key in known}, fields)
 
 
 def _measure(elaborated: Any, clock_ps: int) -> Row:

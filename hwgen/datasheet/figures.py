@@ -68,6 +68,48 @@ class Panel:
     lines: tuple[Line, ...]
 
 
+@dataclass(frozen=True)
+class Bars:
+    """One pair of axes of horizontal bars, the first at the top.
+
+    Parameters
+    ----------
+    x_label : name of what bars show, with its unit
+    names : of the bars
+    values : their lengths
+    groups : what each belongs to; bars of a group have a colour
+    """
+
+    x_label: str
+    names: Sequence[str]
+    values: Sequence[float]
+    groups: Sequence[str]
+
+
+def bars_figure(panels: Sequence[Bars]) -> str:
+    """Draw horizontal bars with their values and shares of the panel's sum."""
+    groups = list(dict.fromkeys(group for panel in panels for group in panel.groups))
+    colours = dict(zip(groups, COLOURS, strict=False))
+    longest = max(len(panel.names) for panel in panels)
+    with _figure(len(panels), width=5.4, height=1.1 + 0.24 * longest) as (axes, done):
+        for axis, panel in zip(axes, panels, strict=True):
+            total = sum(panel.values)
+            places = range(len(panel.names))
+            bars = axis.barh(
+                places, panel.values, color=[colours[group] for group in panel.groups])
+            axis.set_yticks(places, panel.names)
+            axis.bar_label(
+                bars, [f"{value:.2f} ({value / total:.0%})" for value in panel.values],
+                padding=3, fontsize=8)
+            axis.invert_yaxis()
+            axis.grid(visible=False, axis="y")
+            axis.set_xlim(0, 1.3 * max(panel.values))
+            axis.set_xlabel(f"{panel.x_label}, together {total:.2f}")
+        handles = [axes[0].barh([0], [0], color=colours[group]) for group in groups]
+        axes[-1].legend(handles, groups, fontsize=8, loc="lower right")
+    return done[0]
+
+
 def error_figure(accuracies: Sequence[Accuracy]) -> str:
     """Draw the largest and the mean error in each part of the input range, and the bound."""
     with _figure(len(accuracies), width=7.2 if len(accuracies) == 1 else 4.6) as (axes, done):
@@ -116,14 +158,14 @@ def _draw(axis: Any, panel: Panel) -> None:
 
 
 @contextmanager
-def _figure(columns: int, width: float) -> Iterator[tuple[Any, list[str]]]:
+def _figure(columns: int, width: float, height: float = 2.9) -> Iterator[tuple[Any, list[str]]]:
     """Axes to draw in; the SVG is there once they are drawn."""
     matplotlib = import_package("matplotlib")
     done: list[str] = []
     with matplotlib.rc_context(STYLE):
         # No pyplot: nothing global, no display.
         figure = import_package("matplotlib.figure").Figure(
-            figsize=(width * columns, 2.9), layout="constrained"
+            figsize=(width * columns, height), layout="constrained"
         )
         yield figure.subplots(1, columns, squeeze=False)[0], done
         buffer = io.StringIO()

@@ -1,10 +1,11 @@
-"""Memory macros in the flow: black boxes, timing in liberty, and a model for simulation."""
+"""Memory macros and other black boxes in the flow: their ports, timing in liberty, simulation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from hwgen.technology.flow.netlist import MemoryMacro
+from hwgen.technology.flow.netlist import BlackBox, MemoryMacro
 from hwgen.technology.sram import memory
 
 INPUT_FF = 5.0
@@ -17,8 +18,27 @@ OUTPUT_SLEW_NS = 0.009
 """Transition of a macro's outputs (ns), as the published macros state it for 5 fF."""
 
 
-def black_boxes(macros: Sequence[MemoryMacro]) -> str:
-    """Return empty Verilog modules with the ports of memory macros."""
+@dataclass(frozen=True)
+class Boundary:
+    """What the outside of a black box is like.
+
+    Parameters
+    ----------
+    area_um2 : its area
+    clock_ff, input_ff : capacitance of its clock and of its other inputs
+    setup_ns : inputs before the clock edge
+    access_ns : clock edge to outputs
+    """
+
+    area_um2: float
+    clock_ff: float
+    input_ff: float
+    setup_ns: float
+    access_ns: float
+
+
+def black_boxes(macros: Sequence[MemoryMacro | BlackBox]) -> str:
+    """Return empty Verilog modules with the ports of memory macros and other black boxes."""
     return "".join(f"(* blackbox *) {_header(macro)} endmodule\n" for macro in macros)
 
 
@@ -39,16 +59,27 @@ endmodule
     )
 
 
-def liberty(macros: Sequence[MemoryMacro], name: str = "memories") -> str:
-    """Return a liberty library with area, timing and pin loads of memory macros (ns, fF)."""
-    widths = sorted({width for macro in macros for _, width in macro.ports.values()})
+def liberty(
+    macros: Sequence[MemoryMacro], boxes: Sequence[tuple[BlackBox, Boundary]] = ()
+) -> str:
+    """Return a liberty library with area, timing and pin loads of black boxes (ns, fF).
+
+    Parameters
+    ----------
+    macros : memories
+    boxes : other parts, and what they are like from outside
+    """
+    cells = [_cell(macro, macro_timing(macro)) for macro in macros]
+    cells += [_cell(box, boundary) for box, boundary in boxes]
+    ports = [*(macro.ports for macro in macros), *(box.ports for box, _ in boxes)]
+    widths = sorted({width for each in ports for _, width in each.values()})
     types = "".join(
         f"  type (bus_{width}) {{ base_type : array; data_type : bit; bit_width : {width}; "
         f"bit_from : {width - 1}; bit_to : 0; downto : true; }}\n"
         for width in widths
     )
     return (
-        f"library ({name}) {{\n"
+        "library (black_boxes) {\n"
         '  delay_model : table_lookup;\n  time_unit : "1ns";\n  voltage_unit : "1V";\n'
         '  current_unit : "1mA";\n  leakage_power_unit : "1nW";\n'
         "  capacitive_load_unit (1,ff);\n  nom_voltage : 1.1;\n"
@@ -57,12 +88,12 @@ def liberty(macros: Sequence[MemoryMacro], name: str = "memories") -> str:
         "  slew_lower_threshold_pct_rise : 30;\n  slew_lower_threshold_pct_fall : 30;\n"
         "  slew_upper_threshold_pct_rise : 70;\n  slew_upper_threshold_pct_fall : 70;\n"
         + types
-        + "".join(_cell(macro) for macro in macros)
+        + "".join(cells)
         + "}\n"
     )
 
 
-def _header(macro: MemoryMacro) -> str:
+def _header(macro: MemoryMacro | BlackBox) -> str:
     ports = ", ".join(
         f"{direction} {f'[{width - 1}:0] ' if width > 1 else ''}{name}"
         for name, (direction, width) in macro.ports.items()
@@ -70,16 +101,22 @@ def _header(macro: MemoryMacro) -> str:
     return f"module {macro.name} ({ports});"
 
 
-def _cell(macro: MemoryMacro) -> str:
+def macro_timing(macro: MemoryMacro) -> Boundary:
+    """Area, timing and pin loads of a memory macro."""
     cost = memory(macro.depth, macro.width)
+    return Boundary(cost.area_um2, CLOCK_FF * cost.slices, INPUT_FF * cost.slices,
+                    cost.setup_ns, cost.access_ns)
+
+
+def _cell(macro: MemoryMacro | BlackBox, cost: Boundary) -> str:
     groups = [f"    area : {cost.area_um2:.3f};\n    interface_timing : true;\n"]
     for name, (direction, width) in macro.ports.items():
         bus = f"    bus ({name}) {{ bus_type : bus_{width};"
         kind = bus if width > 1 else f"    pin ({name}) {{"
         if name == "clk":
-            body = f"direction : input; clock : true; capacitance : {CLOCK_FF * cost.slices};"
+            body = f"direction : input; clock : true; capacitance : {cost.clock_ff};"
         elif direction == "input":
-            body = f"direction : input; capacitance : {INPUT_FF * cost.slices}; " + "".join(
+            body = f"direction : input; capacitance : {cost.input_ff}; " + "".join(
                 f"timing () {{ related_pin : clk; timing_type : {check}_rising; "
                 f'rise_constraint (scalar) {{ values ("{value}"); }} '
                 f'fall_constraint (scalar) {{ values ("{value}"); }} }} '

@@ -65,6 +65,20 @@ class MemoryMacro:
 
 
 @dataclass(frozen=True)
+class BlackBox:
+    """A part of a component that is a black box in synthesis.
+
+    Parameters
+    ----------
+    name : name of its module
+    ports : direction and width of each port
+    """
+
+    name: str
+    ports: dict[str, tuple[str, int]]
+
+
+@dataclass(frozen=True)
 class Netlist:
     """A unit as cells of a library.
 
@@ -79,6 +93,7 @@ class Netlist:
     clock_gating : whether registers that share an enable have their clock gated
     area_um2 : area of all standard cells
     sequential_um2 : area of registers and clock gates among it
+    boxes : other black boxes among the cells' kinds
     """
 
     name: str
@@ -90,6 +105,7 @@ class Netlist:
     clock_gating: bool
     area_um2: float
     sequential_um2: float
+    boxes: tuple[BlackBox, ...] = ()
 
     @property
     def logic_um2(self) -> float:

@@ -13,7 +13,7 @@ from amaranth.back import rtlil
 from hwgen.emit import ports_of
 from hwgen.technology.flow.library import INPUT_DRIVER, OUTPUT_LOAD_FF, CellLibrary, nangate45
 from hwgen.technology.flow.macros import black_boxes
-from hwgen.technology.flow.netlist import MemoryMacro, Netlist, read_netlist
+from hwgen.technology.flow.netlist import BlackBox, MemoryMacro, Netlist, read_netlist
 from hwgen.technology.flow.tools import run_yosys
 
 CLOCK_PS = 1429
@@ -66,12 +66,14 @@ class Elaborated:
     text : RTLIL
     ports : the component's streams and signals
     macros : memories that are black boxes
+    boxes : other parts that are black boxes
     """
 
     name: str
     text: str
     ports: tuple[Any, ...]
     macros: tuple[MemoryMacro, ...]
+    boxes: tuple[BlackBox, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -129,7 +131,7 @@ def synthesise(
     (folder / "abc.constr").write_text(
         f"set_driving_cell {INPUT_DRIVER}\nset_load {OUTPUT_LOAD_FF} [all_outputs]\n"
     )
-    (folder / "macros.v").write_text(black_boxes(elaborated.macros))
+    (folder / "macros.v").write_text(black_boxes([*elaborated.macros, *elaborated.boxes]))
     (folder / "full_adders.v").write_text(FULL_ADDERS)
     adders = "extract_fa -fa\ntechmap -map full_adders.v\nopt_clean"
     gating = f"clockgate -liberty {library.liberty} -min_net_size {SMALLEST_GATED}"
@@ -169,6 +171,7 @@ write_json netlist.json
         clock_gating,
         float(statistics.get("area", 0)),
         float(statistics.get("sequential_area", 0)),
+        elaborated.boxes,
     )
     (folder / "netlist.v").write_text(netlist.verilog())
     return netlist

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hwgen.technology.flow.library import (
     CellLibrary,
     nangate45,
 )
-from hwgen.technology.flow.macros import liberty
+from hwgen.technology.flow.macros import CLOCK_FF, Boundary, liberty
 from hwgen.technology.flow.netlist import Netlist
 from hwgen.technology.flow.synthesis import CLOCK_PS, Elaborated, synthesise
 from hwgen.technology.flow.tools import FlowError, require, run
@@ -46,11 +47,13 @@ def critical_path(
     library: CellLibrary | None = None,
     *,
     wire_load: bool = False,
+    parts: Sequence[Netlist] = (),
 ) -> CriticalPath:
     """Find the longest path: between registers, from inputs, or to outputs.
 
     Inputs are driven by `INPUT_DRIVER`, outputs loaded with `OUTPUT_LOAD_FF`; the outside takes
-    `BOUNDARY_NS` on both sides. The clock is ideal.
+    `BOUNDARY_NS` on both sides, and so does a black box that is not among `parts`. The clock is
+    ideal.
 
     Parameters
     ----------
@@ -60,6 +63,7 @@ def critical_path(
     library : standard cells; Nangate45 by default
     wire_load : whether nets have the capacitance of the library's default wire-load model, which
         estimates it by fan-out, or none
+    parts : netlists of black boxes, into which paths go on
 
     Raises
     ------
@@ -71,14 +75,20 @@ def critical_path(
     require(["sta"])
     library = library or nangate45()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "netlist.v").write_text(netlist.verilog())
+    inside = [_with_ports(part, netlist) for part in parts]
+    (folder / "netlist.v").write_text("".join(each.verilog() for each in (*inside, netlist)))
     if wire_load:
         libraries = [str(library.liberty)]
     else:
         libraries = ["cells.liberty"]
         library.write_without_wires(folder / "cells.liberty")
-    if netlist.macros:
-        (folder / "macros.lib").write_text(liberty(netlist.macros))
+    macros = {macro.name: macro for each in (netlist, *parts) for macro in each.macros}
+    known = {part.name for part in parts}
+    boxes = [box for box in netlist.boxes if box.name not in known]
+    if macros or boxes:
+        outside = Boundary(0.0, CLOCK_FF, OUTPUT_LOAD_FF, BOUNDARY_NS, BOUNDARY_NS)
+        (folder / "macros.lib").write_text(
+            liberty(list(macros.values()), [(box, outside) for box in boxes]))
         libraries.append("macros.lib")
     inputs = " ".join(
         port for port, (direction, _) in netlist.widths.items()
@@ -110,10 +120,8 @@ def critical_path(
         ["sta", "-no_splash", "-exit", f"{name}.tcl"], folder, f"{name}.log", TIMING_SECONDS
     )
     path = _read(output, period, folder / f"{name}.log")
-    names = netlist.registers
-    return replace(
-        path, start=names.get(path.start, path.start), end=names.get(path.end, path.end)
-    )
+    names = _names(netlist, parts)
+    return replace(path, start=names(path.start), end=names(path.end))
 
 
 def synthesise_for_clock(
@@ -156,6 +164,26 @@ def synthesise_for_clock(
         if not netlist.count("FA_X1") or 1000 * path.delay_ns <= clock_ps:
             break
     return min(found, key=lambda each: each[1].delay_ns)
+
+
+def _with_ports(part: Netlist, netlist: Netlist) -> Netlist:
+    """A part with the ports that it does without: the clock of one that has no registers."""
+    ports = next(box.ports for box in netlist.boxes if box.name == part.name)
+    return replace(part, widths={**ports, **part.widths})
+
+
+def _names(netlist: Netlist, parts: Sequence[Netlist]) -> Callable[[str], str]:
+    """What the RTL calls a register, and a register of a part."""
+    inside = {part.name: part.registers for part in parts}
+    kinds = {cell.name: cell.kind for cell in netlist.cells if cell.kind in inside}
+
+    def name(found: str) -> str:
+        place, _, cell = found.partition("/")
+        if place in kinds and cell:
+            return f"{kinds[place]}.{inside[kinds[place]].get(cell, cell)}"
+        return netlist.registers.get(found, found)
+
+    return name
 
 
 def _read(output: str, period_ns: float, log: Path) -> CriticalPath:

@@ -1,0 +1,85 @@
+"""Parts of a component as black boxes, so that a large one is synthesised part by part.
+
+Synthesis takes longer than in proportion to what it maps, and a processing element has many lanes
+that are all alike: each kind of part is synthesised once, and so is what connects them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
+from amaranth.lib.wiring import In
+
+from hwgen.technology.flow.netlist import BlackBox
+from hwgen.technology.flow.synthesis import Elaborated, elaborate
+
+Kinds = Mapping[Any, Callable[[Any], str]]
+"""For a class of components, what gives the name of a part's module."""
+
+
+def outline(component: Any, name: str, kinds: Kinds) -> Elaborated:
+    """Elaborate a component, with those below it that are of some kinds as black boxes.
+
+    Parameters
+    ----------
+    component : an Amaranth component
+    name : name of the top module
+    kinds : for a class of components, what gives the name of a part's module; parts of one name
+        must be alike
+    """
+    boxes: dict[str, BlackBox] = {}
+    with _outlined(component, kinds, boxes):
+        elaborated = elaborate(component, name)
+    return replace(elaborated, boxes=tuple(boxes.values()))
+
+
+@contextmanager
+def _outlined(top: Any, kinds: Kinds, boxes: dict[str, BlackBox]) -> Iterator[None]:
+    """Make components of `kinds`, other than `top`, elaborate as instances of black boxes."""
+    with ExitStack() as stack:
+        for kind, name_of in kinds.items():
+            stack.enter_context(patch.object(
+                kind, "elaborate", _box_or_inside(kind.elaborate, top, name_of, boxes)))
+        yield
+
+
+def _box_or_inside(
+    inside: Callable[[Any, Any], Any],
+    top: Any,
+    name_of: Callable[[Any], str],
+    boxes: dict[str, BlackBox],
+) -> Callable[[Any, Any], Any]:
+    """What stands in for a class's `elaborate`."""
+    def elaborate(component: Any, platform: Any) -> Any:
+        if component is top:
+            return inside(component, platform)
+        ports, connections = _ports(component)
+        name = name_of(component)
+        box = boxes.setdefault(name, BlackBox(name, ports))
+        if box.ports != ports:
+            raise ValueError(f"parts that are called {name} have different ports")
+        m = Module()
+        m.submodules.box = Instance(name, **connections)
+        return m
+
+    return elaborate
+
+
+def _ports(component: Any) -> tuple[dict[str, tuple[str, int]], dict[str, Value]]:
+    """Direction and width of a component's ports, named as those of a top module, and values."""
+    ports = {"clk": ("input", 1), "rst": ("input", 1)}
+    connections: dict[str, Value] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+    for path, member, port in component.signature.flatten(component):
+        value = Value.cast(port)
+        if not len(value):
+            continue
+        name = "__".join(map(str, path))
+        inward = member.flow == In
+        ports[name] = ("input" if inward else "output", len(value))
+        connections[f"{'i' if inward else 'o'}_{name}"] = value
+    return ports, connections
