@@ -255,11 +255,11 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
                     "bias_enable": int(transfer.block.k[0] == 0),
                     "bias": homes.bias + transfer.block.j[0],
                 }
-        for port, transfer, wave in (
+        for port, moved, wave in (
             ("fill", step.fill, step.number + 1),
             ("drain", step.write, step.number - 1),
         ):
-            if transfer is not None and transfer.operand == "sums":
+            if moved is not None and moved.operand == "sums":
                 place = wave % plan.waves_inside * plan.sum_words
                 made = {"enable": 1, "bank": _sums_bank(plan, wave), "word": homes.sums + place}
                 fields |= {f"{port}_{name}": value for name, value in made.items()}

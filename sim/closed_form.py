@@ -15,7 +15,7 @@ from hwgen.units.norm_engine import cost as norm_engine
 from hwgen.units.residual_add import cost as residual_add
 from hwgen.units.softmax_engine import cost as softmax_engine
 from sim.charge import Transfers, charge, lines_per_cycle
-from sim.dataflow import RowClasses, StepClasses, Wave, class_counts, product_steps, row_steps
+from sim.dataflow import RowClasses, StepClasses, class_counts, product_steps, row_steps
 from sim.lanes import LaneTimes
 from sim.memory import Residency, place
 from sim.tiling import DIM_B, DIM_I, DIM_J, DIM_K, Ints, Tiling, loop_dimensions, tile_product

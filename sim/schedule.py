@@ -176,7 +176,7 @@ class Plan:
     def sum_groups(self) -> int:
         """Groups of lanes of a PE whose partial sums move one group after another."""
         design = self.design
-        together = accelerator.sums_per_cycle(
+        together: int = accelerator.sums_per_cycle(
             design.lanes_per_pe, design.window, design.bits, design.accumulator_bits
         )
         return math.ceil(self.used_lanes_per_pe / together)

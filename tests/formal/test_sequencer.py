@@ -236,4 +236,5 @@ def test_a_sequencer_is_safe(tmp_path):
 ])
 def test_a_wrong_sequencer_is_refuted(method, right, wrong, claim, tmp_path):
     with pytest.raises(Refuted, match=f"{claim}\nfrom reset"):
-        sequencer_claims(mutated_class(Sequencer, right, wrong, method), claim).try_out(tmp_path, 24)
+        mutated = mutated_class(Sequencer, right, wrong, method)
+        sequencer_claims(mutated, claim).try_out(tmp_path, 24)

@@ -236,4 +236,5 @@ def test_what_a_spec_is_made_of() -> None:
     assert (spec.post_sparsity.word, spec.post_sparsity.mask_word) == (2, 2)
     assert spec.memories() == {
         "left_masks": (32, 4), "left_values": (32, 24), "right_masks": (64, 4),
-        "right_values": (64, 24), "biases": (8, 18), "sums_0": (24, 18), "sums_1": (24, 18), "results": (24, 14)}
+        "right_values": (64, 24), "biases": (8, 18),
+        "sums_0": (24, 18), "sums_1": (24, 18), "results": (24, 14)}
