@@ -103,10 +103,9 @@ def port_cycles(
     spec = SimpleNamespace(window=designs.window[design], piece=designs.piece[design])
     lines = lines[design]
     stored = np.ceil(beats["pieces"] / pieces[design]) + beats["drain"]
-    read = buffer.read_cycles(spec, np.ceil(beats["activation_lines"] / lines))
-    activation = np.maximum(read, buffer.store_cycles(spec, stored))
-    activation = activation + buffer.read_cycles(spec, beats["fill"])
-    return activation, buffer.read_cycles(spec, np.ceil(beats["weight_lines"] / lines))
+    read = [np.ceil(beats[name] / lines) for name in ("activation_lines", "weight_lines")]
+    activation, weight, fill = buffer.read_cycles(spec, np.stack([*read, beats["fill"]]))
+    return np.maximum(activation, buffer.store_cycles(spec, stored)) + fill, weight
 
 
 def ceil_divide(bits: Floats, numerator: Floats, denominator: Floats) -> Floats:

@@ -316,8 +316,8 @@ def _write(
     drains, fills = ~last & spills, (steps.following.segment > 0) & spills
     drained = elements * drains * wide
     filled = np.prod(steps.following.extents[:DIM_K], axis=0) * fills * wide
-    transfers.occupy("drain", _sum_cycles(population, steps.previous, design, tiling) * drains)
-    transfers.occupy("fill", _sum_cycles(population, steps.following, design, tiling) * fills)
+    transfers.occupy("drain", _sum_cycles(population, steps.previous, design, tiling, drains))
+    transfers.occupy("fill", _sum_cycles(population, steps.following, design, tiling, fills))
     resident = home.sums[design]
     transfers.add("activation_write", drained * resident)
     transfers.add("activation_fill", filled * resident)
@@ -325,9 +325,16 @@ def _write(
     transfers.add("memory_read", filled * ~resident)
 
 
-def _sum_cycles(population: Population, wave: Wave, design: Ints, tiling: Tiling) -> Ints:
-    """Cycles in which each wave's partial sums leave the lanes or come back to them."""
-    designs, extents, tile = population.designs, wave.extents[:DIM_K], tiling.tile[:DIM_K, design]
+def _sum_cycles(
+    population: Population, wave: Wave, design: Ints, tiling: Tiling, moving: NDArray[np.bool_]
+) -> Ints:
+    """Cycles in which the partial sums of waves where they move leave the lanes or come back."""
+    cycles = np.zeros(len(design), dtype=np.int64)
+    chosen = np.flatnonzero(moving)
+    if not chosen.size:
+        return cycles
+    designs, design = population.designs, design[chosen]
+    extents, tile = wave.extents[:DIM_K, chosen], tiling.tile[:DIM_K, design]
     tiles = np.prod(-(-extents // tile), axis=0)
     per_pe = designs.lanes_per_pe[design]
     together = accelerator.sums_per_cycle(
@@ -336,7 +343,8 @@ def _sum_cycles(population: Population, wave: Wave, design: Ints, tiling: Tiling
     groups = -(-np.minimum(tiles, per_pe) // together)
     pes = -(-tiles // per_pe)
     dots = np.prod(np.minimum(extents, tile), axis=0)
-    return np.asarray(groups * dots * -(-pes // lines_per_cycle(designs)[design]))
+    cycles[chosen] = groups * dots * -(-pes // lines_per_cycle(designs)[design])
+    return cycles
 
 
 def _lane_time(
