@@ -103,11 +103,14 @@ def port_cycles(
     spec = SimpleNamespace(window=designs.window[design], piece=designs.piece[design])
     lines = lines[design]
     stored = np.ceil(beats["pieces"] / pieces[design]) + beats["drain"]
-    read = np.ceil(beats["activation_lines"] / lines) + beats["fill"]
-    activation = np.maximum(
-        buffer.read_cycles(spec, read), buffer.store_cycles(spec, stored)
+    lines_read = np.stack(
+        [
+            np.ceil(beats["activation_lines"] / lines) + beats["fill"],
+            np.ceil(beats["weight_lines"] / lines),
+        ]
     )
-    return activation, buffer.read_cycles(spec, np.ceil(beats["weight_lines"] / lines))
+    activation, weight = buffer.read_cycles(spec, lines_read)
+    return np.maximum(activation, buffer.store_cycles(spec, stored)), weight
 
 
 def ceil_divide(bits: Floats, numerator: Floats, denominator: Floats) -> Floats:
