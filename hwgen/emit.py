@@ -19,6 +19,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In
 
 from hwgen.design import AcceleratorDesign
+from hwgen.lib.parts import Parts
 from hwgen.program import Job
 from hwgen.simulation.folder import (
     JOBS_SCHEMA,
@@ -237,6 +238,8 @@ def _replace(partial: Path, folder: Path) -> None:
 def unit_module(component: Any, name: str) -> VerilogModule:
     """Elaborate a component into Verilog whose ports are described by its signature.
 
+    Parts that are alike, such as lanes, become instances of one module.
+
     Parameters
     ----------
     component : an Amaranth component; its ports are streams and plain inputs and outputs
@@ -247,9 +250,17 @@ def unit_module(component: Any, name: str) -> VerilogModule:
     ValueError
         If a port is neither stream nor signal.
     """
-    ports = ports_of(component)
-    text = verilog.convert(component, name=name, strip_internal_attrs=True, emit_src=False)
-    return VerilogModule(name, _NO_BITS.sub("", text), ports)
+    parts = Parts()
+    texts = [_verilog(component, name, parts)]
+    texts += [_verilog(one, own, None) for own, one in parts.components.items()]
+    return VerilogModule(name, "".join(texts), ports_of(component))
+
+
+def _verilog(component: Any, name: str, platform: Any) -> str:
+    text = verilog.convert(
+        component, name=name, platform=platform, strip_internal_attrs=True, emit_src=False
+    )
+    return _NO_BITS.sub("", text)
 
 
 def ports_of(component: Any) -> tuple[Port, ...]:

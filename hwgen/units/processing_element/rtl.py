@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hwgen.lib.parts import part
 from hwgen.lib.tree import Down, delayed, up
 from hwgen.program import KINDS
 from hwgen.units.accelerator.layout import descriptor_layout
@@ -80,10 +81,11 @@ class ProcessingElement(wiring.Component):
         spec = self.spec
         lanes = [Lane(spec.lane) for _ in range(spec.lanes)]
         engines = [SoftmaxEngine(spec.softmax) for _ in range(spec.softmax_engines)]
-        for name, units in (("lane", lanes), ("softmax", engines)):
+        for name, units in (("lane", lanes), ("softmax_engine", engines)):
             for number, unit in enumerate(units):
-                m.submodules[f"{name}_{number}"] = unit
-        m.submodules.norm = norm = NormEngine(spec.norm)
+                m.submodules[f"{name}_{number}"] = part(platform, name, unit)
+        norm = NormEngine(spec.norm)
+        m.submodules.norm_engine = part(platform, "norm_engine", norm)
         trees = {
             name: Down(m, spec.places, valid, value, name)
             for name, valid, value in (
