@@ -20,15 +20,18 @@ from amaranth.lib.wiring import In
 
 from hwgen.design import AcceleratorDesign
 from hwgen.lib.parts import Parts
-from hwgen.program import Job
+from hwgen.program import Job, ProgramJob
 from hwgen.simulation.folder import (
     JOBS_SCHEMA,
     MANIFEST,
     MANIFEST_SCHEMA,
+    PROGRAMS_SCHEMA,
     SCHEMA_VERSION,
     read_manifest,
 )
 from hwgen.simulation.module import Field, Port, VerilogModule
+from hwgen.units.accelerator.rtl import Accelerator
+from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.registry import RTL_UNITS, check_unit_name, component_of, jobs_of
 
 RANDOM_JOBS = 12
@@ -62,6 +65,7 @@ def generate(
     *,
     seed: int = 0,
     units: Sequence[str] | None = None,
+    programs: Sequence[ProgramJob] = (),
 ) -> Path:
     """Write a design's units as Verilog, a manifest of all parameters and ports, and jobs.
 
@@ -75,6 +79,7 @@ def generate(
         `RANDOM_JOBS` random ones. A job without cycles gets those of its unit's cost
     seed : seed of the random jobs
     units : the units to write; by default all that the design has and that have RTL
+    programs : jobs of the whole accelerator, of a design that has RTL as a whole (of one PE)
 
     Returns
     -------
@@ -83,7 +88,8 @@ def generate(
     Raises
     ------
     ValueError
-        If the design, a unit's name or a job's unit is unknown, or the design lacks a unit.
+        If the design, a unit's name or a job's unit is unknown, or the design lacks a unit, or
+        there are programs and it has no RTL as a whole.
     FileExistsError
         If the folder holds anything but an earlier result.
     OSError
@@ -99,12 +105,14 @@ def generate(
         if unit not in design.unit_specs:
             raise ValueError(f"units must be of this design, which has no {unit}")
     by_unit = _jobs_by_unit(design, jobs, units, seed)
+    if programs:
+        AcceleratorSpec.of(design)
     folder = Path(path).absolute()
     _check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write(partial, design, by_unit, seed)
+        _write(partial, design, by_unit, seed, programs)
         partial.chmod(0o755)
         _replace(partial, folder)
     finally:
@@ -134,7 +142,11 @@ def _jobs_by_unit(
 
 
 def _write(
-    folder: Path, design: AcceleratorDesign, jobs: Mapping[str, Sequence[Job]], seed: int
+    folder: Path,
+    design: AcceleratorDesign,
+    jobs: Mapping[str, Sequence[Job]],
+    seed: int,
+    programs: Sequence[ProgramJob],
 ) -> None:
     (folder / "verilog").mkdir()
     (folder / "jobs").mkdir()
@@ -165,8 +177,39 @@ def _write(
             "design": design.model_dump(mode="json"),
             "design_sha256": design.sha256,
             "units": entries,
+            "accelerator": _write_accelerator(folder, design, programs),
         },
     )
+
+
+def _write_accelerator(
+    folder: Path, design: AcceleratorDesign, programs: Sequence[ProgramJob]
+) -> dict[str, Any]:
+    """Write the whole accelerator of a design that has one; its entry in the manifest."""
+    try:
+        spec = AcceleratorSpec.of(design)
+    except ValueError as reason:
+        return {"absent": str(reason)}
+    module = unit_module(Accelerator(spec), "accelerator")
+    (folder / "verilog" / "accelerator.v").write_text(module.verilog, encoding="utf-8")
+    _write_json(
+        folder / "jobs" / "accelerator.json",
+        {
+            "schema": PROGRAMS_SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "programs": [job.to_json() for job in programs],
+        },
+    )
+    return {
+        "module": module.name,
+        "verilog": "verilog/accelerator.v",
+        "jobs": "jobs/accelerator.json",
+        "number": f"{spec.number:016x}",
+        "clock": {"name": "clk", "edge": "rising"},
+        "reset": {"name": "rst", "active": "high", "synchronous": True},
+        "parameters": asdict(spec),
+        "ports": [port.to_json() for port in module.ports],
+    }
 
 
 def _unit_entry(unit: str, spec: Any, module: VerilogModule) -> dict[str, Any]:

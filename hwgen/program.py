@@ -77,6 +77,79 @@ def _array(value: Any) -> Any:
         return value
 
 
+Word = tuple[int, int, int]
+"""Memory, bank and address of a word in a buffer, as its raw port takes them."""
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows that a program must leave in the activation buffer.
+
+    Parameters
+    ----------
+    line : the first row's first line
+    start : position from which on their values lie in every bank
+    rows : integers, shape (rows, elements)
+    """
+
+    line: int
+    start: int
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class ProgramJob:
+    """A program of an accelerator: what is in its buffers, what it leaves there, and how long.
+
+    Parameters
+    ----------
+    name : what the job is, for people
+    words : the assembled program
+    loads : by buffer, "activations" or "weights": the data of each word before it starts
+    results : what it must leave
+    step_cycles : predicted cycles of each configuration and step
+    """
+
+    name: str
+    words: tuple[int, ...]
+    loads: Mapping[str, Mapping[Word, int]]
+    results: tuple[StoredRows, ...]
+    step_cycles: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as JSON types; words in hexadecimal digits."""
+        return {
+            "name": self.name,
+            "words": [f"{word:x}" for word in self.words],
+            "loads": {
+                buffer: [[*word, f"{data:x}"] for word, data in words.items()]
+                for buffer, words in self.loads.items()
+            },
+            "results": [
+                {"line": one.line, "start": one.start, "rows": one.rows.tolist()}
+                for one in self.results
+            ],
+            "step_cycles": list(self.step_cycles),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ProgramJob:
+        """Read a job back."""
+        return cls(
+            data["name"],
+            tuple(int(word, 16) for word in data["words"]),
+            {
+                buffer: {(memory, bank, at): int(code, 16) for memory, bank, at, code in words}
+                for buffer, words in data["loads"].items()
+            },
+            tuple(
+                StoredRows(one["line"], one["start"], np.asarray(one["rows"], dtype=np.int64))
+                for one in data["results"]
+            ),
+            tuple(data["step_cycles"]),
+        )
+
+
 WORD_BITS = 128
 """Bits of a word of a program."""
 

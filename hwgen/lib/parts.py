@@ -12,7 +12,7 @@ class Parts:
     components : one component of each name, in the order in which they were met
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.components = {}
 
     def part(self, name, component):

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from hwgen.design import AcceleratorDesign
-from hwgen.program import Job
+from hwgen.program import Job, ProgramJob
 from hwgen.simulation.module import Port, VerilogModule
+from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.registry import spec_of
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = "transcode.manifest"
 JOBS_SCHEMA = "transcode.jobs"
+PROGRAMS_SCHEMA = "transcode.programs"
 SCHEMA_VERSION = 1
 
 
@@ -27,6 +29,15 @@ class GeneratedUnit:
     module: VerilogModule
     spec: Any
     jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class GeneratedAccelerator:
+    """The accelerator of a generated folder: its Verilog, its spec and its programs."""
+
+    module: VerilogModule
+    spec: AcceleratorSpec
+    programs: tuple[ProgramJob, ...]
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -70,18 +81,50 @@ def read_folder(path: str | Path) -> list[GeneratedUnit]:
     return units
 
 
+def read_accelerator(path: str | Path) -> GeneratedAccelerator | None:
+    """Read the whole accelerator of a generated folder; None where its design has none.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, no JSON, of another schema, or contradicts the design.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    entry = manifest.get("accelerator", {"absent": "the folder is an earlier version's"})
+    if "absent" in entry:
+        return None
+    try:
+        spec = AcceleratorSpec.of(AcceleratorDesign.load(manifest["design"]))
+        if f"{spec.number:016x}" != entry["number"]:
+            raise ValueError(f"{folder / MANIFEST}: the accelerator is not the design's")
+        module = _read_module(folder, entry)
+        data = _read_json(folder / entry["jobs"])
+        _check_schema(folder / entry["jobs"], data, PROGRAMS_SCHEMA)
+        programs = tuple(ProgramJob.from_json(job) for job in data["programs"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / MANIFEST} is damaged ({error!r}): generate the folder again"
+        ) from None
+    return GeneratedAccelerator(module, spec, programs)
+
+
+def _read_module(folder: Path, entry: Mapping[str, Any]) -> VerilogModule:
+    file = folder / entry["verilog"]
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: generate the folder again")
+    ports = tuple(Port.from_json(port) for port in entry["ports"])
+    return VerilogModule(entry["module"], file.read_text(encoding="utf-8"), ports)
+
+
 def _read_unit(
     folder: Path, unit: str, entry: Mapping[str, Any], design: AcceleratorDesign
 ) -> GeneratedUnit:
     spec = spec_of(unit, entry["parameters"])
     if spec != design.unit_specs.get(unit):
         raise ValueError(f"{folder / MANIFEST}: the parameters of {unit} are not the design's")
-    file = folder / entry["verilog"]
-    if not file.is_file():
-        raise ValueError(f"{file} is missing: generate the folder again")
-    ports = tuple(Port.from_json(port) for port in entry["ports"])
-    module = VerilogModule(entry["module"], file.read_text(encoding="utf-8"), ports)
-    return GeneratedUnit(unit, module, spec, _read_jobs(folder / entry["jobs"], unit))
+    jobs = _read_jobs(folder / entry["jobs"], unit)
+    return GeneratedUnit(unit, _read_module(folder, entry), spec, jobs)
 
 
 def _read_jobs(file: Path, unit: str) -> tuple[Job, ...]:

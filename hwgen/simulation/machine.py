@@ -6,11 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hwgen.program import Descriptor, assemble
+import numpy as np
+
+from hwgen.program import Descriptor, ProgramJob, StoredRows, Word, assemble
 from hwgen.simulation.beats import pack
 from hwgen.simulation.module import VerilogModule
 from hwgen.simulation.run import simulate
 from hwgen.simulation.simulators import Simulator, find_simulator
+from hwgen.units.buffer.golden import Image
+from hwgen.units.buffer.spec import EVEN_WORDS, LINE_ENTRIES, ODD_WORDS, BufferSpec
 
 STATUS = (
     "idle",
@@ -22,9 +26,6 @@ STATUS = (
     "out_of_range",
 )
 """Names of an accelerator's states."""
-
-Word = tuple[int, int, int]
-"""Memory, bank and address of a word in a buffer."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,82 @@ def run_programs(
     }
     answers = simulate(module, request, simulator, "hwgen.simulation.machine_bench")
     return [_result(answer, read) for answer, read in zip(answers, unloads, strict=True)]
+
+
+def run_program_jobs(
+    module: VerilogModule,
+    spec: BufferSpec,
+    jobs: Sequence[ProgramJob],
+    simulator: Simulator | str | None = None,
+) -> list[tuple[MachineResult, list[str]]]:
+    """Run jobs on an accelerator and compare what they leave in its activation buffer.
+
+    Parameters
+    ----------
+    module, simulator : as for `run_programs`
+    spec : the activation buffer
+
+    Returns
+    -------
+    Of each job, what it did and a sentence for each difference; cycles are not compared.
+    """
+    cases = [
+        MachineCase(job.words, job.loads, {"activations": _result_words(spec, job.results)})
+        for job in jobs
+    ]
+    limits = [1000 + 4 * sum(job.step_cycles) for job in jobs]
+    found = run_programs(module, cases, simulator, cycle_limit=max(limits, default=0))
+    return [
+        (result, _differences(spec, job, result)) for job, result in zip(jobs, found, strict=True)
+    ]
+
+
+def _result_words(spec: BufferSpec, results: Sequence[StoredRows]) -> list[Word]:
+    """Words that may hold some rows."""
+    entries, words = set(), set()
+    for one in results:
+        lines = len(one.rows) * -(-one.rows.shape[1] // spec.window)
+        first = one.start // spec.piece // 2
+        for bank in range(spec.pieces):
+            entries |= {(LINE_ENTRIES, bank, one.line + number) for number in range(lines)}
+            words |= {
+                (memory, bank, address)
+                for memory in (EVEN_WORDS, ODD_WORDS)
+                for address in range(first, min(first + lines // 2 + 2, spec.words // 2))
+            }
+    return sorted(entries) + sorted(words)
+
+
+def _differences(spec: BufferSpec, job: ProgramJob, found: MachineResult) -> list[str]:
+    if found.status != "done":
+        return [f"the program ends with the status {found.status!r}"]
+    memories: dict[int, dict[tuple[int, int], int]] = {
+        memory: {} for memory in (LINE_ENTRIES, EVEN_WORDS, ODD_WORDS)
+    }
+    for (memory, bank, address), data in found.unloads["activations"].items():
+        memories[memory][bank, address] = data
+    image = Image(
+        spec,
+        memories[LINE_ENTRIES],
+        memories[EVEN_WORDS],
+        memories[ODD_WORDS],
+        np.zeros(spec.pieces, dtype=np.int64),
+    )
+    said = []
+    for one in job.results:
+        try:
+            rows = image.rows(one.line, *one.rows.shape)
+        except KeyError as missing:
+            said.append(f"rows from line {one.line} on: nothing stands at {missing}")
+            continue
+        wrong = np.argwhere(rows != one.rows)
+        if len(wrong):
+            row, element = wrong[0]
+            said.append(
+                f"rows from line {one.line} on: {len(wrong)} of {rows.size} values differ, first "
+                f"row {row}, element {element}: {rows[row, element]}, not {one.rows[row, element]}"
+            )
+    return said
 
 
 def _words(program: Sequence[Descriptor | int]) -> list[int]:

@@ -11,9 +11,18 @@ from time import perf_counter
 from typing import Any
 
 from hwgen.simulation.build import BuildError
-from hwgen.simulation.folder import GeneratedUnit, read_folder
+from hwgen.simulation.folder import (
+    GeneratedAccelerator,
+    GeneratedUnit,
+    read_accelerator,
+    read_folder,
+)
+from hwgen.simulation.machine import MachineResult, run_program_jobs
 from hwgen.simulation.run import JobResult, SimulationError, run_jobs
 from hwgen.simulation.simulators import Simulator, find_simulator
+
+ACCELERATOR = "accelerator"
+"""Name of the whole accelerator in a report."""
 
 STALL_SEEDS = (1, 2)
 """Every job runs once without stalls and once with each of these seeds."""
@@ -61,7 +70,8 @@ class VerifyReport:
     path : the folder
     simulator, simulator_version : what simulated it
     stall_seeds : seeds of the stalled runs
-    units : one report a unit, in the manifest's order
+    units : one report a unit, in the manifest's order, and at the end one of the whole accelerator,
+        where the folder has programs of it
     """
 
     path: str
@@ -125,7 +135,8 @@ def verify(
     """Simulate the Verilog files of a generated folder and compare with golden and cost.
 
     Results must be bit-exact without stalls and with random stalls on every port; without stalls,
-    every job must take exactly the cycles that it carries. The files are taken as they lie there.
+    every job must take exactly the cycles that it carries; and of the whole accelerator every step
+    of every program. The files are taken as they lie there.
 
     Parameters
     ----------
@@ -142,11 +153,15 @@ def verify(
     MissingToolError
         If there is no simulator; says what to install.
     """
-    units = read_folder(path)
+    units, accelerator = read_folder(path), read_accelerator(path)
     found = find_simulator(simulator)
     reports: dict[str, UnitReport] = {}
+    names = [unit.unit for unit in units]
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, len(units))) as pool:
         futures = [pool.submit(_verify_unit, unit, found, tuple(stall_seeds)) for unit in units]
+        if accelerator is not None and accelerator.programs:
+            names.append(ACCELERATOR)
+            futures.append(pool.submit(_verify_accelerator, accelerator, found))
         for future in as_completed(futures):
             report = future.result()
             reports[report.unit] = report
@@ -157,7 +172,7 @@ def verify(
         found.name,
         found.version,
         tuple(stall_seeds),
-        tuple(reports[unit.unit] for unit in units),
+        tuple(reports[name] for name in names),
     )
 
 
@@ -200,6 +215,46 @@ def _verify_unit(
         simulated_cycles=sum(result.simulated_cycles for result in results),
         seconds=perf_counter() - begun,
     )
+
+
+def _verify_accelerator(accelerator: GeneratedAccelerator, simulator: Simulator) -> UnitReport:
+    begun = perf_counter()
+    problem: str | None = None
+    found: list[tuple[MachineResult, list[str]]] = []
+    programs = accelerator.programs
+    try:
+        found = run_program_jobs(
+            accelerator.module, accelerator.spec.activations, programs, simulator
+        )
+    except (BuildError, SimulationError) as error:
+        problem = str(error)
+    for job, (result, said) in zip(programs, found, strict=False):
+        if problem is None and said:
+            problem = f"{job.name}: {said[0]}"
+        if problem is None and result.step_cycles != job.step_cycles:
+            problem = f"{job.name}: {_first_step(job.step_cycles, result.step_cycles)}"
+    return UnitReport(
+        unit=ACCELERATOR,
+        jobs=len(programs),
+        bit_exact=bool(found) and not any(said for _, said in found),
+        cycles_predicted=sum(sum(job.step_cycles) for job in programs),
+        cycles_counted=sum(sum(result.step_cycles) for result, _ in found) if found else None,
+        cycles_equal=bool(found)
+        and all(
+            result.step_cycles == job.step_cycles
+            for job, (result, _) in zip(programs, found, strict=True)
+        ),
+        first_mismatch=problem,
+        simulated_cycles=sum(result.cycles for result, _ in found),
+        seconds=perf_counter() - begun,
+    )
+
+
+def _first_step(predicted: Sequence[int], counted: Sequence[int]) -> str:
+    for number, (one, other) in enumerate(zip(predicted, counted, strict=False)):
+        if one != other:
+            return f"step {number}: {other} cycles counted, {one} predicted"
+    return f"{len(counted)} steps counted, {len(predicted)} predicted"
 
 
 def _sum(cycles: Sequence[int | None]) -> int | None:
