@@ -14,7 +14,7 @@ in every cycle. Targets are for dot products of 128 and more.
 
 Areas are Nangate45: standard cells as synthesised for 700 MHz (benchmarks/sparsity.csv and
 benchmarks/pe.csv), memories from hwgen/technology/sram.py. --synthesise measures what has changed
-of pe.csv again (tens of minutes; needs the tools that `transcode characterize` needs).
+of pe.csv again (minutes; needs the tools that `transcode characterize` needs).
 --simulators runs a small accelerator with each simulator (minutes).
 """
 
@@ -204,7 +204,10 @@ def targets(picked: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]
 
 def remedies(runs: Runs, design: Mapping[str, Any], chosen: Sequence[Product], scope: Scope,
              points: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what would help the default design, for the product that is furthest from a target."""
+    """Yield changes of the default design, each with its worst products.
+
+    The loop order is the one that is best for the product that is furthest from a target.
+    """
     long = [one for one in design["products"] if one["length"] >= LONG]
     worst = min(long, key=lambda one: min(
         one["densities"][name]["speed_up"] / limit for name, limit in SPEED_UP_LIMITS.items()))
@@ -225,12 +228,9 @@ def remedies(runs: Runs, design: Mapping[str, Any], chosen: Sequence[Product], s
         for name, limit in SPEED_UP_LIMITS.items()))
     changes[f"best of {len(scope.orders)} loop orders, {best}"] = {**own, "loop_order": best}
     for what, change in changes.items():
-        other = processing_element(**change)
-        yield {"what": what, "product": product.label,
-               "share": runs.run(other, product, DENSE).share,
-               "speed_up": {name: runs.speed_up(other, product, densities)
-                            for name, densities in SPARSE.items()},
-               "lane_um2": lane_area(other, points).total}
+        other = of_design(runs, processing_element(**change), chosen, scope, points)
+        yield {"what": what, **{name: other[name] for name in (
+            "least", "met", "lane_um2", "pairs_per_cycle_mm2")}}
 
 
 def losses(picked: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

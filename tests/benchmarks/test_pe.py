@@ -82,7 +82,7 @@ def test_a_dense_product_takes_what_its_waves_take(listed: list[products.Product
         assert run.pairs == math.prod(product.extents)
         assert run.expected_cycles == run.cycles
         assert run.losses["step constant"] == (waves + 3) * constant
-        assert run.losses["beats not full"] == run.losses["slowest lane"] == 0
+        assert run.losses["too few pairs"] == run.losses["slowest lane"] == 0
 
 
 def test_no_more_is_done_than_multipliers_can(found: dict[str, Any]) -> None:
