@@ -14,7 +14,7 @@ in every cycle. Targets are for dot products of 128 and more.
 
 Areas are Nangate45: standard cells as synthesised for 700 MHz (benchmarks/sparsity.csv and
 benchmarks/pe.csv), memories from hwgen/technology/sram.py. --synthesise measures what has changed
-of pe.csv again (tens of minutes; needs the tools that `transcode characterize` needs).
+of pe.csv again (minutes; needs the tools that `transcode characterize` needs).
 --simulators runs a small accelerator with each simulator (minutes).
 """
 
@@ -73,7 +73,7 @@ class Scope:
     models: tuple[str, ...] = ("bert-tiny", "bert-mini")
     sequence_length: int = 128
     windows: tuple[int, ...] = (16, 32, 64, 128, 256)
-    segments: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    segments: tuple[int, ...] = (64, 128, 256, 1024)
     recordings: int = 3
     orders: tuple[str, ...] = LOOP_ORDERS
 
@@ -111,16 +111,16 @@ def figures_of(runs: Runs, design: AcceleratorDesign, product: Product) -> dict[
     return found
 
 
-def rates(runs: Runs, design: AcceleratorDesign, chosen: Iterable[Product], models: Sequence[str]
-          ) -> dict[str, float]:
-    """Effectual pairs a lane and cycle, over all layers of all models."""
+def over_layers(runs: Runs, design: AcceleratorDesign, chosen: Iterable[Product],
+                models: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Effectual pairs a lane and cycle, and speed-ups, over all layers of all models."""
     listed = [(product, sum(map(product.times, models))) for product in chosen]
-    made = {}
+    pairs, cycles = {}, {}
     for name, densities in DENSITIES.items():
         each = [(times, runs.run(design, product, densities)) for product, times in listed]
-        made[name] = (sum(times * run.pairs for times, run in each)
-                      / sum(times * run.cycles for times, run in each) / design.lanes)
-    return made
+        cycles[name] = sum(times * run.cycles for times, run in each)
+        pairs[name] = sum(times * run.pairs for times, run in each) / cycles[name] / design.lanes
+    return pairs, {name: cycles["1.0 × 1.0"] / cycles[name] for name in SPARSE}
 
 
 def least(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -142,13 +142,14 @@ def of_design(runs: Runs, design: AcceleratorDesign, chosen: Sequence[Product], 
     """All figures of a design."""
     figures = [figures_of(runs, design, product) for product in chosen]
     area = lane_area(design, points)
-    pairs = rates(runs, design, chosen, scope.models)
+    pairs, speed_ups = over_layers(runs, design, chosen, scope.models)
     worst = least(figures)
     default = processing_element(window=design.window, k_segment=design.k_segment)
     return {
         "window": design.window, "k_segment": design.k_segment, "fifo_depth": design.fifo_depth,
         "fifo_doubled": design.fifo_depth != default.fifo_depth,
-        "products": figures, "least": worst, "met": meets(worst), "pairs_per_lane_cycle": pairs,
+        "products": figures, "least": worst, "met": meets(worst),
+        "layers_speed_up": speed_ups, "pairs_per_lane_cycle": pairs,
         "pre_sparsity_um2": area.pre_sparsity, "other_logic_um2": area.other_logic,
         "operand_memories_um2": area.operand_memories, "other_memories_um2": area.other_memories,
         "lane_um2": area.total,
@@ -163,7 +164,7 @@ def plain_lane(runs: Runs, chosen: Sequence[Product], scope: Scope, points: Mapp
     Its cycles are those of dense products with the smallest window, which never waits on them.
     """
     design = processing_element(window=16, k_segment=64)
-    dense = rates(runs, design, chosen, scope.models)["1.0 × 1.0"]
+    dense = over_layers(runs, design, chosen, scope.models)[0]["1.0 × 1.0"]
     macros = {name: memory(depth, width).area_um2
               for name, (depth, width) in lane_spec(design).memories().items()
               if not name.endswith("masks")}
@@ -203,7 +204,10 @@ def targets(picked: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]
 
 def remedies(runs: Runs, design: Mapping[str, Any], chosen: Sequence[Product], scope: Scope,
              points: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what would help the default design, for the product that is furthest from a target."""
+    """Yield changes of the default design, each with its worst products.
+
+    The loop order is the one that is best for the product that is furthest from a target.
+    """
     long = [one for one in design["products"] if one["length"] >= LONG]
     worst = min(long, key=lambda one: min(
         one["densities"][name]["speed_up"] / limit for name, limit in SPEED_UP_LIMITS.items()))
@@ -224,12 +228,9 @@ def remedies(runs: Runs, design: Mapping[str, Any], chosen: Sequence[Product], s
         for name, limit in SPEED_UP_LIMITS.items()))
     changes[f"best of {len(scope.orders)} loop orders, {best}"] = {**own, "loop_order": best}
     for what, change in changes.items():
-        other = processing_element(**change)
-        yield {"what": what, "product": product.label,
-               "share": runs.run(other, product, DENSE).share,
-               "speed_up": {name: runs.speed_up(other, product, densities)
-                            for name, densities in SPARSE.items()},
-               "lane_um2": lane_area(other, points).total}
+        other = of_design(runs, processing_element(**change), chosen, scope, points)
+        yield {"what": what, **{name: other[name] for name in (
+            "least", "met", "lane_um2", "pairs_per_cycle_mm2")}}
 
 
 def losses(picked: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -261,10 +262,28 @@ def report(scope: Scope, points: Mapping[str, Any], seed: int = SEED) -> dict[st
                       "times": {model: one.times(model) for model in scope.models}}
                      for one in chosen],
         "designs": found, "plain_lane": plain_lane(runs, chosen, scope, points),
+        "fifo_gain": fifo_gain(found), "density_gaps": density_gaps(found),
         "picked": picked, "targets": listed, "losses": list(losses(picked)),
         "remedies": (list(remedies(runs, picked["default"], chosen, scope, points))
                      if missed else []),
     }
+
+
+def fifo_gain(found: Sequence[Mapping[str, Any]]) -> float:
+    """Largest share of its cycles that any product saves with a FIFO of twice as many pairs."""
+    by = {(one["window"], one["k_segment"], one["fifo_doubled"]): one["products"] for one in found}
+    return max(
+        1 - more["densities"][name]["cycles"] / own["densities"][name]["cycles"]
+        for (window, segment, doubled), products_ in by.items() if not doubled
+        for own, more in zip(products_, by[window, segment, True], strict=True)
+        for name in SPARSE)
+
+
+def density_gaps(found: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Least and largest of mask mode's cycles over density mode's, less one."""
+    gaps = [value["cycles"] / value["expected_cycles"] - 1 for design in found
+            for one in design["products"] for value in one["densities"].values()]
+    return min(gaps), max(gaps)
 
 
 def machine() -> str:

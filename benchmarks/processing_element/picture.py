@@ -14,7 +14,9 @@ from hwgen.datasheet.figures import COLOURS, MARKERS, STYLE
 
 
 def speed_up_picture(found: Mapping[str, Any]) -> str:
-    """Draw the least speed-up of long products by window, a panel for each pair of densities.
+    """Draw speed-ups by window, a panel for each pair of densities.
+
+    Solid: all layers together; dotted: the worst of the products that targets are for.
 
     Parameters
     ----------
@@ -23,20 +25,25 @@ def speed_up_picture(found: Mapping[str, Any]) -> str:
     designs = [one for one in found["designs"] if not one["fifo_doubled"]]
     segments = sorted({one["k_segment"] for one in designs})
     names = list(found["limits"]["speed_up"])
-    # Windows are powers of two, and a panel has one line a segment.
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2 * len(names), 3.4), layout="constrained")
         axes = figure.subplots(1, len(names), squeeze=False)[0]
         for axis, name in zip(axes, names, strict=True):
             for segment, colour, marker in zip(segments, COLOURS, MARKERS, strict=False):
                 chosen = [one for one in designs if one["k_segment"] == segment]
-                axis.plot([math.log2(one["window"]) for one in chosen],
-                          [one["least"]["speed_up"][name] for one in chosen],
+                windows = [math.log2(one["window"]) for one in chosen]
+                axis.plot(windows, [one["layers_speed_up"][name] for one in chosen],
                           color=colour, marker=marker, markersize=4, label=f"{segment}")
+                axis.plot(windows, [one["least"]["speed_up"][name] for one in chosen],
+                          color=colour, linestyle=":", linewidth=1.2)
             _finish(axis, name, found["limits"]["speed_up"][name], found["macs_per_lane"],
                     sorted({one["window"] for one in designs}))
         axes[0].set_ylabel("speed-up over dense")
         axes[-1].legend(title="k_segment", fontsize=8, title_fontsize=8, loc="lower right")
+        length = found["limits"]["length"]
+        kinds = [axes[0].plot([], [], color="#444444", linestyle=style, label=label)[0]
+                 for style, label in (("-", "all layers"), (":", f"worst product, K ≥ {length}"))]
+        axes[0].legend(handles=kinds, fontsize=8, loc="lower right")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()

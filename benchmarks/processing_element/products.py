@@ -32,7 +32,7 @@ BASE = "edge"
 
 LOSSES = (
     "effectual",
-    "beats not full",
+    "too few pairs",
     "slowest lane",
     "pipeline",
     "other engines",
@@ -40,7 +40,8 @@ LOSSES = (
     "step constant",
 )
 """What a product's cycles go to. `effectual` are those that its pairs would take if every
-multiplier had one in each cycle."""
+multiplier had one in each cycle; with `too few pairs` they are those that a lane takes on average,
+and with `slowest lane` those of the slowest of each wave."""
 
 
 def processing_element(**changes: Any) -> AcceleratorDesign:

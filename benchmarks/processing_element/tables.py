@@ -110,23 +110,23 @@ def _products(found: Mapping[str, Any], printer: Printer) -> None:
 
 def _designs(found: Mapping[str, Any], printer: Printer) -> None:
     sparse = list(found["limits"]["speed_up"])
-    doubled = {(one["window"], one["k_segment"]): one
-               for one in found["designs"] if one["fifo_doubled"]}
-    rows = []
-    for one in found["designs"]:
-        if one["fifo_doubled"]:
-            continue
-        more = doubled[one["window"], one["k_segment"]]["least"]["speed_up"]
-        own = one["least"]["speed_up"]
-        rows.append((window(found, one), f"{one['k_segment']}", f"{one['fifo_depth']}",
-                     percent(one["least"]["share"]),
-                     *(f"{design[name]:.2f}" for design in (own, more) for name in sparse),
-                     yes(one["met"])))
-    printer.say(f"Least of the products with K ≥ {found['limits']['length']}, by window and "
-                "segment; a segment longer than K is K:")
+    rows = [
+        (window(found, one), f"{one['k_segment']}", f"{one['fifo_depth']}",
+         percent(one["least"]["share"]),
+         *(f"{one[what][name]:.2f}" for what, name in
+           [("worst", name) for name in sparse] + [("layers_speed_up", name) for name in sparse]),
+         yes(one["met"]))
+        for one in ({**design, "worst": design["least"]["speed_up"]}
+                    for design in found["designs"] if not design["fifo_doubled"])]
+    printer.say(f"Least of the products with K ≥ {found['limits']['length']}, and all layers of "
+                "all models together, by window and segment; a segment longer than K is K:")
     printer.table(
         ("window", "k_segment", "FIFO", "dense share", *(f"speed-up {name}" for name in sparse),
-         *(f"{name}, FIFO doubled" for name in sparse), "all targets met"), rows)
+         *(f"all layers {name}" for name in sparse), "all targets met"), rows)
+    low, high = found["density_gaps"]
+    printer.say(f"Twice the FIFO saves a product at most {percent(found['fifo_gain'])} of its "
+                f"cycles. Cycles differ from density mode's by {100 * low:+.1f} to "
+                f"{100 * high:+.1f} %.")
 
 
 def _losses(found: Mapping[str, Any], printer: Printer) -> None:
@@ -140,12 +140,18 @@ def _losses(found: Mapping[str, Any], printer: Printer) -> None:
 
 def _remedies(found: Mapping[str, Any], printer: Printer) -> None:
     sparse = list(found["limits"]["speed_up"])
-    printer.say("What would help the default design, for the product that is furthest from a "
-                f"target, {found['remedies'][0]['product']}:")
+    printer.say("What would help the default design: least of the products with K ≥ "
+                f"{found['limits']['length']}, a lane's area, and effectual products a cycle and "
+                "mm² of lanes over all layers:")
     printer.table(
-        ("change", "dense share", *(f"speed-up {name}" for name in sparse), "lane, µm²"),
-        [(one["what"], percent(one["share"]), *(f"{one['speed_up'][name]:.2f}" for name in sparse),
-          square(one["lane_um2"])) for one in found["remedies"]])
+        ("change", "dense share", *(f"speed-up {name}" for name in sparse), "all targets met",
+         "lane, µm²", *(f"products/cycle/mm² {name}" for name in sparse)),
+        [(one["what"], percent(one["least"]["share"]),
+          *(f"{one['least']['speed_up'][name]:.2f}" for name in sparse), yes(one["met"]),
+          square(one["lane_um2"]),
+          *("–" if one["pairs_per_cycle_mm2"] is None else
+            f"{one['pairs_per_cycle_mm2'][name]:.1f}" for name in sparse))
+         for one in found["remedies"]])
 
 
 def _areas(found: Mapping[str, Any], printer: Printer) -> None:
