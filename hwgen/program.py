@@ -221,6 +221,7 @@ FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
         ("result_bank", 1),
         *_prefixed("origin", (("i", 14), ("j", 14))),
         ("seed", 24),
+        *_prefixed("first_tile", (("b", 12), ("i", 12), ("j", 12))),
         *_prefixed("left", _READ),
         *_prefixed("right", _READ),
         ("right_weights", 1),

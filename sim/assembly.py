@@ -93,13 +93,14 @@ class Constants:
     valid_i, valid_j : real rows and columns
     sequence : rows after which their count starts again, of operations on rows
     fields : further fields of a configuration: shift, threshold, exponents, …
+    seed : of the tensor's noise, where `fields` has `stochastic`
     """
 
     valid_i: int
     valid_j: int
     sequence: int = 1
     fields: Mapping[str, int] = field(default_factory=dict)
-
+    seed: int = 0
 
     @classmethod
     def of(cls, recorded: RecordedProduct | RecordedRows, sequence: int = 1) -> Constants:
@@ -241,6 +242,7 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
         fields: dict[str, int] = {}
         if step.compute is not None:
             fields |= _compute(plan, step.compute, _sums_bank(plan, step.number))
+            fields["seed"] = constants.seed
             fields |= {"compute_left": left.last, "compute_right": right.last}
             if fields["closing"]:
                 fields["result_bank"] = results.turn()
@@ -290,6 +292,10 @@ def _compute(plan: Plan, block: Block, inside: int) -> dict[str, int]:
         "initial": INITIAL.index(initial),
         "closing": int(closing),
         "sums_bank": inside,
+        **{
+            f"first_tile_{letter}": getattr(block, letter)[0] // plan.tiles[letter]
+            for letter in "bij"
+        },
         "origin_i": block.i[0],
         "origin_j": block.j[0],
     }

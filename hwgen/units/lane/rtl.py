@@ -10,6 +10,7 @@ from hwgen.lib.flow import Flow
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.lib.walk import TileWalk
 from hwgen.units.dynatran.rtl import Dynatran
+from hwgen.units.lane.golden import SEED_SHIFTS
 from hwgen.units.lane.spec import LaneSpec
 from hwgen.units.mac_lane.rtl import MacLane
 from hwgen.units.post_sparsity.rtl import PostSparsity
@@ -43,14 +44,16 @@ def operation_layout(spec):
 def step_layout(spec):
     """One segment of a block of tiles; the fields are steady from `start` while a lane is busy."""
     tiles = range(spec.lanes + 1)
-    seed = {"seed": unsigned(spec.mac_lane.noise_bits)} if spec.mac_lane.noise_bits else {}
+    noise = {"seed": unsigned(spec.mac_lane.noise_bits), **{
+        f"first_tile_{name}": unsigned(INDEX_BITS) for name in "bij"}}
     return data.StructLayout({
         "start": 1,
         "tiles_b": tiles, "tiles_i": tiles, "tiles_j": tiles,
         "last_b": range(spec.tile_b + 1), "last_i": range(spec.tile_x + 1),
         "last_j": range(spec.tile_y + 1),
         "windows": range(spec.segment_lines + 1),
-        "initial": unsigned(2), "closing": 1, **seed,
+        "initial": unsigned(2), "closing": 1,
+        **(noise if spec.mac_lane.noise_bits else {}),
         "left_bank": 1, "right_bank": 1, "sums_bank": 1, "result_bank": 1,
         "origin_i": unsigned(INDEX_BITS), "origin_j": unsigned(INDEX_BITS),
     })
@@ -132,7 +135,9 @@ class Lane(wiring.Component):
     step : {start, …}: `tiles_b`, `tiles_i`, `tiles_j` of the block, `last_b`, `last_i`, `last_j`,
         the extents of its last tile in each dimension; `windows` of the segment; `initial` (zero,
         bias, partial sum: 0, 1, 2); `closing`; banks; `origin_i`, `origin_j`, index of the block's
-        first row and column in the whole result; with noise_bits, `seed` of the tile's noise
+        first row and column in the whole result; with noise_bits, `seed` of the tensor's noise and
+        `first_tile_b`, `first_tile_i`, `first_tile_j`, the block's first tile in the whole result,
+        from which a tile's seed follows (`golden.tile_seed`)
     left, right : {valid, bank, b, tile, row, line, zero_mask, value}: a line is written in the
         cycle in which it comes if the lane has its tile: b and i on the left; j on the right, and b
         where `right_has_b`. The bias of a column comes with any of its lines
@@ -174,6 +179,8 @@ class Lane(wiring.Component):
         self._read_masks(m, memories, gather, start, last)
         self._read_values(m, memories, gather, start, last)
         self._multiply(m, memories, gather, macs, start, last)
+        if spec.mac_lane.noise_bits:
+            m.d.comb += macs.seed.eq(self._seed(m, start, place))
         written = self._finish(m, memories, macs, self._real(m, start, place), last)
         running = Signal()
         m.d.comb += self.busy.eq(start | running)
@@ -297,7 +304,7 @@ class Lane(wiring.Component):
                      for name in ("shift", "activate", "i_exponent", "o_exponent")]
         if self.spec.mac_lane.noise_bits:
             m.d.comb += [macs.stochastic.eq(self.operation.stochastic),
-                         macs.seed.eq(self.step.seed), beat.p.tile_last.eq(tile_ends)]
+                         beat.p.tile_last.eq(tile_ends)]
 
     def _read_initial(self, m, memories, start, last, taken):
         """Initial value of the dot product whose beats leave next, and whether it is the last.
@@ -343,6 +350,15 @@ class Lane(wiring.Component):
                 Mux(step.initial == BIAS, biases.read_data,
                     Mux(step.initial == SUM, Mux(step.sums_bank, banks[1], banks[0]), 0)))]
         return initial, ends
+
+    def _seed(self, m, start, place):
+        """Seed of the tile's noise, in a register from two cycles on."""
+        flow = Flow(m, start, "seed")
+        s = flow.stage(tile={
+            name: self.step[f"first_tile_{name}"] + getattr(place, name) for name in "bij"})
+        return flow.stage(seed=(
+            self.step.seed + sum(s.tile[name] << shift for name, shift in SEED_SHIFTS.items())
+        )[:self.spec.mac_lane.noise_bits]).seed
 
     def _sum_address(self, walk):
         """Where a dot product's partial sum lies."""

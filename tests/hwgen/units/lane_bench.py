@@ -11,6 +11,7 @@ from amaranth.sim import Simulator
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.units.dynatran.golden import prune
 from hwgen.units.lane.cost import cycles
+from hwgen.units.lane.golden import tile_seed
 from hwgen.units.lane.rtl import BIAS, SUM, ZERO, Lane
 from hwgen.units.lane.spec import LaneSpec
 from hwgen.units.mac_lane.golden import finish
@@ -29,6 +30,10 @@ def lane_spec(*, bits: int = 6, macs: int = 2, window: int = 4, fifo: int = 4, p
     return LaneSpec(PreSparsitySpec(macs, bits, window, fifo),
                     MacLaneSpec(macs, bits, 2 * bits + 6, nonlinearity, noise),
                     piece, *tile, lines, lanes)
+
+
+FIRST_TILE = (3, 70, 5)
+"""Which tile of the whole result the block's first one is."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,9 @@ def expected_values(product: Product, number: int) -> np.ndarray:
     if constants["transposed"]:
         sums = sums.swapaxes(1, 2)
     chosen = {name: constants[name] for name in ("activate", "i_exponent", "o_exponent")}
-    seed = tile.seed if constants.get("stochastic") else None
+    at = [first + place for first, place in zip(FIRST_TILE, product.place, strict=True)]
+    seed = (tile_seed(tile.seed, *at, spec.mac_lane.noise_bits)
+            if constants.get("stochastic") else None)
     value = finish(sums.reshape(-1), constants["shift"], spec.mac_lane, seed=seed,
                    **chosen).reshape(sums.shape)
     rows, columns = tile.left.shape[1], tile.right.shape[-2]
@@ -173,7 +180,9 @@ def step_fields(product: Product, step: int, banks: dict[str, int]) -> dict[str,
         ends = place == tiles - 1
         assert ends or extents[name] == full[name]
         fields |= {f"tiles_{name}": tiles, f"last_{name}": extents[name] if ends else 1}
-    return fields | ({"seed": tile.seed} if spec.mac_lane.noise_bits else {})
+    noise = {"seed": tile.seed} | {
+        f"first_tile_{name}": first for name, first in zip("bij", FIRST_TILE, strict=True)}
+    return fields | (noise if spec.mac_lane.noise_bits else {})
 
 
 async def read_results(ctx: Any, dut: Lane, product: Product, number: int, bank: int) -> np.ndarray:
