@@ -20,6 +20,7 @@ from vcd.reader import TokenKind, tokenize
 
 INDUCTION = "smtbmc z3"
 REACHABILITY = "abc pdr"
+SEARCH = "abc bmc3"
 TIMEOUT_SECONDS = 540
 """Below pytest's own, so that the tools end first."""
 
@@ -123,7 +124,7 @@ class Claims:
         Refuted
             Names the claim that fails and shows a trace.
         """
-        status, report = self._run(folder, "bmc", depth, INDUCTION, TIMEOUT_SECONDS)
+        status, report = self._run(folder, "bmc", depth, SEARCH, TIMEOUT_SECONDS)
         if status != "PASS":
             raise Refuted(report)
 
@@ -145,8 +146,11 @@ class Claims:
             self._text = _named(rtlil.convert(self.m, ports=self._ports, emit_src=False))
         (folder / "claims.il").write_text(self._text)
         other = "-assert" if mode == "cover" else "-cover"
+        # What turns an abc engine's finding into a trace.
+        solver = "aigsmt z3\n" if engine.startswith("abc") else ""
         (folder / f"{mode}.sby").write_text(
-            f"[options]\nmode {mode}\ndepth {depth}\ntimeout {timeout_seconds}\n"
+            f"[options]\nmode {mode}\ndepth {depth}\n{solver}"
+            f"timeout {timeout_seconds}\n"
             f"[engines]\n{engine}\n"
             f"[script]\nread_rtlil claims.il\nprep -flatten -top top\nchformal {other} -remove\n"
             "memory_map\nopt -full\nopt_clean -purge\n"

@@ -1,37 +1,17 @@
 """A step begins once, when its descriptor is there, it may begin, and all has ended before it."""
 
 import pytest
+from accelerator import COMPUTE, HEADER, PRODUCT, SPEC, give, steps
 from amaranth.hdl import Cat, Mux, Signal, Value
 from amaranth.lib import data
 from insides import insides
 from mutations import mutated_class
 from proofs import Claims, Refuted
 
-from hwgen.program import DESCRIPTOR_WORDS, FORMAT_VERSION, KINDS, OPCODES, WORD_BITS
+from hwgen.program import DESCRIPTOR_WORDS, FORMAT_VERSION, KINDS, OPCODES, WORD_BITS, Descriptor
 from hwgen.units.accelerator.layout import descriptor_layout
 from hwgen.units.accelerator.sequencer import Sequencer
-from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.accelerator.status import Status
-from hwgen.units.buffer.spec import BufferSpec
-from hwgen.units.lane.spec import LaneSpec
-from hwgen.units.layer_norm.spec import LayerNormSpec
-from hwgen.units.mac_lane.spec import MacLaneSpec
-from hwgen.units.norm_engine.spec import NormEngineSpec
-from hwgen.units.pre_sparsity.spec import PreSparsitySpec
-from hwgen.units.residual_add.spec import ResidualAddSpec
-from hwgen.units.softmax.spec import SoftmaxSpec
-from hwgen.units.softmax_engine.spec import SoftmaxEngineSpec
-
-LINE = {"bits": 4, "window": 4, "piece": 2}
-SPEC = AcceleratorSpec(
-    activations=BufferSpec(**LINE, words=4, lines=8),
-    weights=BufferSpec(**LINE, words=4, lines=8, biases=4, bias_bits=8),
-    lane=LaneSpec(PreSparsitySpec(2, 4, 4, 4), MacLaneSpec(2, 4, 9, "relu"), piece=2, tile_b=2,
-                  tile_x=2, tile_y=2, segment_lines=2, lanes=2),
-    softmax=SoftmaxEngineSpec(SoftmaxSpec(2, 4, 8), window=4, piece=2),
-    norm=NormEngineSpec(ResidualAddSpec(2, 4), LayerNormSpec(2, 4, 8, 1e-12), window=4, piece=2),
-    lanes=2, softmax_engines=1, design=0x0123456789ABCDEF)
-"""The least accelerator with all of its structure."""
 
 
 class Taken:
@@ -64,9 +44,13 @@ class Taken:
         return data.View(layout, Cat(self.words)[:layout.size])
 
 
-def _free_surroundings(claims, dut):
+def _free_surroundings(claims, dut, program):
     """Words come at any time, and work ends at any time; nothing begins to work by itself."""
-    claims.anything(dut.program.payload, dut.program.valid, dut.busy, dut.fault)
+    claims.anything(dut.busy, dut.fault)
+    if program is None:
+        claims.anything(dut.program.payload, dut.program.valid)
+    else:
+        give(claims, dut.program, program)
     claims.assume(~dut.issue | dut.busy)
     claims.assume(~dut.fetching | dut.busy)
     claims.assume(~dut.busy | claims.past(dut.busy) | dut.issue | dut.fetching)
@@ -75,12 +59,12 @@ def _free_surroundings(claims, dut):
     claims.assume((fault == 0) | (fault > Status.DONE))
 
 
-def sequencer_claims(sequencer_class, only=None):
-    """What is claimed of a sequencer, whatever comes."""
+def sequencer_claims(sequencer_class, only=None, program=None):
+    """What is claimed of a sequencer, whatever comes, or for a program."""
     claims, dut = Claims(only), sequencer_class(SPEC)
     fragment, signals = insides(dut)
     claims.m.submodules.sequencer = fragment
-    _free_surroundings(claims, dut)
+    _free_surroundings(claims, dut, program)
     taken = Taken(claims, dut)
     opcode, header = (taken.descriptor(name) for name in ("end", "header"))
     begins = dut.issue & ~dut.configure
@@ -206,35 +190,52 @@ def _claim_reachable(claims, dut, begins):
 
 
 def test_a_sequencer_is_safe(tmp_path):
-    claims = sequencer_claims(Sequencer)
-    claims.prove(tmp_path, 4)
-    claims.reach(tmp_path, 30)
+    sequencer_claims(Sequencer).prove(tmp_path, 4)
 
 
-@pytest.mark.parametrize(("method", "right", "wrong", "claim"), [
+def test_a_program_comes_to_its_end(tmp_path):
+    sequencer_claims(Sequencer).reach(tmp_path, 26)
+
+
+WRONG_HEADERS = (
+    Descriptor("header", {**HEADER.fields, "design": SPEC.design ^ 1}),
+    Descriptor("header", {**HEADER.fields, "version": FORMAT_VERSION + 1}),
+)
+PROGRAM = steps(COMPUTE)
+ENDLESS = Descriptor("step", {"left_enable": 1, "left_b": 1, "left_rows": 1})
+END = Descriptor("end")
+
+
+@pytest.mark.parametrize(("method", "right", "wrong", "claim", "program"), [
     ("elaborate", "closing.eq(full &", "closing.eq(count.any() &",
-     "a program begins with a header that names this design"),
+     "a program begins with a header that names this design", None),
     ("elaborate", "count.eq(0)", "count.eq(Mux(words[0][:4] == OPCODES['configure'], 4, 0))",
-     "a step begins when its descriptor is whole, and each but once"),
-    ("elaborate", "full & ~self.busy", "full", "nothing begins while anything is busy"),
+     "a step begins when its descriptor is whole, and each but once", PROGRAM),
+    ("elaborate", "full & ~self.busy", "full", "nothing begins while anything is busy", PROGRAM),
     ("elaborate", "with m.If(count == k):", "with m.If(count == (k ^ 1)):",
-     "what begins is what came"),
-    ("elaborate", "& ~faulty & ~stopped", "", "nothing begins after an error"),
+     "what begins is what came", None),
+    ("elaborate", "& ~faulty & ~stopped", "", "nothing begins after an error", PROGRAM),
     ("elaborate", "m.d.sync += self.status.eq(self.fault)", "pass",
-     "a fault shows in the next cycle"),
+     "a fault shows in the next cycle", PROGRAM),
     ("_decode", "Mux(own, Status.RUNNING, Status.OTHER_DESIGN)", "Status.RUNNING",
-     "a program begins with a header that names this design"),
+     "a program begins with a header that names this design", WRONG_HEADERS[:1]),
     ("_decode", "(header.version == FORMAT_VERSION)", "Const(1)",
-     "a program begins with a header that names this design"),
-    ("_decode", "[opened.eq(0), self.ended", "[self.ended", "nothing begins outside a program"),
-    ("_decode", "self.ended.eq(1), ", "", "a program's end is told once"),
+     "a program begins with a header that names this design", WRONG_HEADERS[1:]),
+    ("_decode", "[opened.eq(0), self.ended", "[self.ended", "nothing begins outside a program",
+     (HEADER, END, PRODUCT)),
+    ("_decode", "self.ended.eq(1), ", "", "a program's end is told once", (HEADER, END)),
     ("_decode", "[self.step.eq(step), self.issue.eq(1)]", "[self.step.eq(step)]",
-     "descriptors change only when they begin"),
-    ("_is_bad", "(~opened & ~is_a[\"header\"])", "Const(0)", "nothing begins outside a program"),
-    ("_is_bad", "~configured | ", "", "a step has a configuration of its program"),
-    ("_is_bad", " | checks.step_is_bad(step, loaded)", "", "no walk is endless"),
+     "descriptors change only when they begin", PROGRAM),
+    ("_is_bad", "(~opened & ~is_a[\"header\"])", "Const(0)", "nothing begins outside a program",
+     (PRODUCT,)),
+    ("_is_bad", "~configured | ", "", "a step has a configuration of its program",
+     (HEADER, Descriptor("step"))),
+    ("_is_bad", " | checks.step_is_bad(step, loaded)", "", "no walk is endless",
+     (HEADER, PRODUCT, ENDLESS)),
+    ("_is_bad", " & checks.configuration_is_bad(configuration)", " & 0", "a row fits its engine",
+     (HEADER, Descriptor("configure", {"kind": 1}), Descriptor("step"))),
 ])
-def test_a_wrong_sequencer_is_refuted(method, right, wrong, claim, tmp_path):
+def test_a_wrong_sequencer_is_refuted(method, right, wrong, claim, program, tmp_path):
+    claims = sequencer_claims(mutated_class(Sequencer, right, wrong, method), claim, program)
     with pytest.raises(Refuted, match=f"{claim}\nfrom reset"):
-        mutated = mutated_class(Sequencer, right, wrong, method)
-        sequencer_claims(mutated, claim).try_out(tmp_path, 24)
+        claims.try_out(tmp_path, 30)

@@ -1,0 +1,63 @@
+"""The least accelerator with all of its structure, and programs that it gets."""
+
+from amaranth.hdl import Array, Const, Signal
+
+from hwgen.program import FORMAT_VERSION, WORD_BITS, Descriptor, assemble
+from hwgen.units.accelerator.spec import AcceleratorSpec
+from hwgen.units.buffer.spec import BufferSpec
+from hwgen.units.lane.spec import LaneSpec
+from hwgen.units.layer_norm.spec import LayerNormSpec
+from hwgen.units.mac_lane.spec import MacLaneSpec
+from hwgen.units.norm_engine.spec import NormEngineSpec
+from hwgen.units.pre_sparsity.spec import PreSparsitySpec
+from hwgen.units.residual_add.spec import ResidualAddSpec
+from hwgen.units.softmax.spec import SoftmaxSpec
+from hwgen.units.softmax_engine.spec import SoftmaxEngineSpec
+
+
+def least(lanes):
+    """Return the least spec with some lanes."""
+    line = {"bits": 4, "window": 4, "piece": 2}
+    return AcceleratorSpec(
+        activations=BufferSpec(**line, words=4, lines=8),
+        weights=BufferSpec(**line, words=4, lines=8, biases=4, bias_bits=8),
+        lane=LaneSpec(PreSparsitySpec(2, 4, 4, 4), MacLaneSpec(2, 4, 9, "relu"), piece=2, tile_b=2,
+                      tile_x=2, tile_y=2, segment_lines=2, lanes=lanes),
+        softmax=SoftmaxEngineSpec(SoftmaxSpec(2, 4, 8), window=4, piece=2),
+        norm=NormEngineSpec(ResidualAddSpec(2, 4), LayerNormSpec(2, 4, 8, 1e-12), window=4,
+                            piece=2),
+        lanes=lanes, softmax_engines=1, design=0x0123456789ABCDEF)
+
+
+SPEC = least(4)
+"""A level of registers from the root to the lanes."""
+
+HEADER = Descriptor("header", {"version": FORMAT_VERSION, "design": SPEC.design})
+PRODUCT = Descriptor("configure", {"unroll_b": 1, "unroll_i": 1, "unroll_j": 1, "limit": 8})
+COMPUTE = {"compute": 1, "windows": 1, "closing": 1, "result_bank": 1,
+           **{f"{kind}_{name}": 1 for kind in ("tiles", "last") for name in "bij"}}
+READ = {f"{side}_{name}": value for side in ("left", "right") for name, value in (
+    ("enable", 1), ("bank", 1), ("b", 2), ("rows", 2), ("lines", 2))}
+WRITE = {"write_enable": 1, "write_b": 2, "write_rows": 2, "write_pieces": 1, "write_flush": 1}
+
+
+def steps(fields):
+    """Return a program of two equal steps."""
+    return (HEADER, PRODUCT, *[Descriptor("step", fields)] * 2, Descriptor("end"))
+
+
+def give(claims, stream, program):
+    """Give a program's words as fast as they are taken, instead of any at any time.
+
+    Returns
+    -------
+    How many have been taken.
+    """
+    words = assemble(program)
+    given = Signal(range(len(words) + 1), name="given")
+    claims.m.d.comb += [
+        stream.valid.eq(given != len(words)),
+        stream.payload.eq(Array([*(Const(word, WORD_BITS) for word in words), 0])[given]),
+    ]
+    claims.m.d.sync += given.eq(given + (stream.valid & stream.ready))
+    return given
