@@ -242,6 +242,11 @@ def show(name: str, found: Mapping[str, Any]) -> None:
                 *path(each)) for each in found["around"]])
 
 
+SHOWN = {"rows": "rows, expanded", "results": "results, compacted",
+         "softmax_engine control": "control", "norm_engine control": "control",
+         "lane control": "control"}
+"""What parts are called in the figure, where colours say whose they are."""
+
 BLOCKS = {"lane": "lanes", "softmax_engine": "softmax engines", "norm_engine": "norm engine",
           TREES: "trees"}
 
@@ -253,10 +258,10 @@ def figure(found: Mapping[str, Any]) -> str:
     cells: dict[tuple[str, str], float] = {}
     for each in found["parts"]:
         part = "memories of flip-flops" if is_memory(each["part"]) else each["part"].split(",")[0]
-        place = part, BLOCKS[each["block"]]
+        place = SHOWN.get(part, part), BLOCKS[each["block"]]
         cells[place] = cells.get(place, 0.0) + each["count"] * each["area_um2"] / 1e6
     macros = {
-        (each["memory"].replace("_", " "), BLOCKS[each["block"]]):
+        (each["memory"].removesuffix("_0").replace("_", " "), BLOCKS[each["block"]]):
             each["count"] * each["macro_um2"] / 1e6
         for each in found["memories"] if each["macro"]}
     return bars_figure([bars_of("standard cells (mm²)", cells, Bars),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -120,8 +120,8 @@ def critical_path(
         ["sta", "-no_splash", "-exit", f"{name}.tcl"], folder, f"{name}.log", TIMING_SECONDS
     )
     path = _read(output, period, folder / f"{name}.log")
-    names = _names(netlist, parts)
-    return replace(path, start=names(path.start), end=names(path.end))
+    return replace(path, start=_name(path.start, netlist, parts),
+                   end=_name(path.end, netlist, parts))
 
 
 def synthesise_for_clock(
@@ -172,18 +172,17 @@ def _with_ports(part: Netlist, netlist: Netlist) -> Netlist:
     return replace(part, widths={**ports, **part.widths})
 
 
-def _names(netlist: Netlist, parts: Sequence[Netlist]) -> Callable[[str], str]:
-    """What the RTL calls a register, and a register of a part."""
-    inside = {part.name: part.registers for part in parts}
-    kinds = {cell.name: cell.kind for cell in netlist.cells if cell.kind in inside}
-
-    def name(found: str) -> str:
-        place, _, cell = found.partition("/")
-        if place in kinds and cell:
-            return f"{kinds[place]}.{inside[kinds[place]].get(cell, cell)}"
-        return netlist.registers.get(found, found)
-
-    return name
+def _name(found: str, netlist: Netlist, parts: Sequence[Netlist]) -> str:
+    """What the RTL calls a register, a register of a part, or a black box."""
+    place, _, inside = found.partition("/")
+    kinds = {cell.name: cell.kind for cell in netlist.cells if cell.name == place}
+    if inside:
+        part = next(part for part in parts if part.name == kinds[place])
+        return f"{part.name}.{_name(inside, part, ())}"
+    black = {macro.name for macro in netlist.macros} | {box.name for box in netlist.boxes}
+    if kinds.get(place) in black:
+        return kinds[place]
+    return netlist.registers.get(found, found)
 
 
 def _read(output: str, period_ns: float, log: Path) -> CriticalPath:

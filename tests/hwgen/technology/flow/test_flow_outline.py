@@ -88,4 +88,5 @@ def test_paths_go_on_in_parts(flow_tools, tmp_path):
     joined = critical_path(chain, tmp_path / "joined", 1429, parts=[adder])
     flat = critical_path(whole, tmp_path / "flat", 1429)
     assert cut.delay_ns < joined.delay_ns == pytest.approx(flat.delay_ns, rel=0.15)
+    assert cut.start == "adder"
     assert joined.end.startswith("adder.total")
