@@ -33,7 +33,8 @@ class Drawing:
              ) -> None:
         """Write one line."""
         weight = ' font-weight="bold"' if bold else ""
-        self._parts.append(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{weight}>{said}</text>')
+        self._parts.append(
+            f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{weight}>{said}</text>')
 
     def box(self, kind: str, x: int, y: int, width: int, height: int, title: str,
             *lines: str) -> None:

@@ -17,11 +17,11 @@ from amaranth.hdl import Fragment, Shape
 from amaranth.sim import Simulator
 
 from hwgen.design import AcceleratorDesign
-from hwgen.program import DESCRIPTOR_WORDS, Descriptor, assemble, disassemble
+from hwgen.program import Descriptor, assemble, disassemble
 from hwgen.units.accelerator.rtl import Accelerator
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.buffer.golden import line
-from hwgen.units.buffer.spec import BIASES, EVEN_WORDS, LINE_ENTRIES, ODD_WORDS
+from hwgen.units.buffer.spec import EVEN_WORDS, LINE_ENTRIES, ODD_WORDS
 from hwgen.units.layer_norm.cost import memories as layer_norm_memories
 from hwgen.units.processing_element.rtl import ProcessingElement
 from hwgen.units.softmax.cost import queues
