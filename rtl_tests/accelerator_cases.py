@@ -24,7 +24,7 @@ from model.operations import Operation
 from model.recording import RecordedProduct, RecordedRows, Recording
 from sim.assembly import Constants, Homes, Walk, descriptors, header
 from sim.masks import RecordedMasks
-from sim.reference import walk_program
+from sim.reference import StepTime, walk_program
 from sim.schedule import Plan, Program
 from sim.workload import Task
 
@@ -76,6 +76,10 @@ class Case:
 
     def step_cycles(self) -> tuple[int, ...]:
         """Cycles of every step, as the reference counts them for these operands."""
+        return tuple(int(step.total) for step in self.steps())
+
+    def steps(self) -> list[StepTime]:
+        """Every step with its engines' cycles, as the reference counts them."""
         plan, recorded = self.plan, self.recorded
         is_product = isinstance(recorded, RecordedProduct)
         stored = np.swapaxes(self.result, 1, 2) if plan.task.transposed else self.result
@@ -90,7 +94,7 @@ class Case:
         walk = walk_program(
             plan.design, Program(0, (plan,)), workload, RecordedMasks(recording, workload),
             keep_steps=True)
-        return tuple(int(step.total) for step in walk.steps[1:])
+        return walk.steps[1:]
 
 
 def random_values(

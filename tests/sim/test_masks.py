@@ -113,13 +113,12 @@ def test_lane_jobs_are_those_of_their_masks() -> None:
         lane.START,
         pre_sparsity.latency(made.pre_sparsity),
         mac_lane.latency(made.mac_lane),
-        lane.END,
         dynatran.latency(made.dynatran),
         post_sparsity.latency(made.post_sparsity),
     ]
     assert jobs.cycles[b, i, j] == periods + sum(units)
     before = masks.lane_jobs(plan, (0, 16))
-    assert before.cycles[b, i, j] == before.periods[b, i, j] + sum(units[:4])
+    assert before.cycles[b, i, j] == before.periods[b, i, j] + sum(units[:3])
 
 
 def test_window_counts() -> None:

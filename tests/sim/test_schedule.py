@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from hwgen.design import LOOP_ORDERS, AcceleratorDesign
+from hwgen.program import DESCRIPTOR_WORDS
+from hwgen.units.accelerator import cost as accelerator
 from hwgen.units.buffer import cost as buffer
 from hwgen.units.norm_engine import cost as norm_engine
 from model.space import TransformerDesign
@@ -232,7 +234,11 @@ def test_gamma_and_beta_come_before_the_first_rows() -> None:
     configured, first = walked.steps[1:3]
     # Two rows of five lines for three PEs, two of a line's two pieces each.
     read = math.ceil(10 / 3) + buffer.read_latency(plan.design) + 1
-    assert configured.cycles == {"weight_buffer": read, "program": 4, "configure": 2}
+    assert configured.cycles == {
+        "weight_buffer": read,
+        "program": DESCRIPTOR_WORDS,
+        "configure": accelerator.CONFIGURE,
+    }
     assert first.cycles["layer_norm"] == norm_engine.load_cycles(plan.units, 40)
     assert (plan.weight_values, plan.weight_masks) == (2 * 40 * 20, 2 * 40)
     assert walked.bits["weight_load"] == sum(

@@ -17,7 +17,8 @@ STORE_LATENCY = 2
 """A piece with the number of its values; then turned to its place in a word."""
 
 RETURN = 3
-"""From a request to a lane: the request's register, the lane's result memory, the way back."""
+"""What storing takes beside a buffer: the register of the request, the memory of results that it
+reads, and the cycle after the last piece in which words that are not full are written."""
 
 
 def merge_levels(spec: Any) -> Any:
@@ -62,7 +63,7 @@ def store_overhead(spec: Any) -> int:
 
 
 def store_cycles(spec: Any, pieces: Any) -> Any:
-    """Cycles from the first request for a piece to the last write, both included.
+    """Cycles from the order to store to the last write, both included.
 
     Parameters
     ----------
