@@ -28,6 +28,7 @@ BINS = (
     "product saturates", "norm saturates", "padded rows", "padded columns", "several sequences",
     "transposed result", "right operand with b", "several heads", "piece straddles words",
     "window < tile_y", "tile_x < tile_y", "tile_x > tile_y", "tile_b > 1",
+    "one lane", "lanes that are no power of two", "one multiplier",
     "k_segment of one window", "k_segment of several windows", "softmax engines > lanes",
     "lane that can round stochastically", "bits <= 8", "bits >= 18",
 )  # fmt: skip
@@ -96,6 +97,12 @@ def _of_product(case: Case) -> Iterator[str]:
         yield "tile_b > 1"
     if design.stochastic_rounding:
         yield "lane that can round stochastically"
+    if design.lanes_per_pe == 1:
+        yield "one lane"
+    if design.lanes_per_pe & (design.lanes_per_pe - 1):
+        yield "lanes that are no power of two"
+    if design.macs_per_lane == 1:
+        yield "one multiplier"
     several = design.k_segment > design.window
     yield "k_segment of several windows" if several else "k_segment of one window"
     for letter in "bijk":

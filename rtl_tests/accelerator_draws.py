@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,15 +71,39 @@ def random_cases(design: AcceleratorDesign, seed: int, products: int = 6) -> lis
     return drawn
 
 
+def smallest_cases(design: AcceleratorDesign) -> list[Case]:
+    """Make operations of one element."""
+    rng = np.random.default_rng(0)
+    full: dict[str, Any] = {"density": 1.0, "threshold": 0}
+    return [
+        random_product(rng, design, (1, 1, 1, 1), densities=(1.0, 1.0), threshold=0),
+        random_product(rng, design, (1, 1, 1, 1), has_weight=False, transposed=True),
+        random_rows(rng, design, "softmax", (1, 1), **full),
+        random_rows(rng, design, "add_norm", (1, 1), **full),
+    ]
+
+
 def in_every_order(design: AcceleratorDesign, seed: int) -> list[Case]:
-    """Draw one product of several segments, and make it in each of the 24 orders."""
-    for attempt in range(100):
-        key = [seed, 2, attempt]
-        made = [_product(np.random.default_rng(key), in_order(design, order), segments=True)
-                for order in LOOP_ORDERS]
-        if all(_fits(case) for case in made):
-            return made
-    raise ValueError(f"no product fits design {seed}: {design}")
+    """Draw one product of several segments, and take it in each of the 24 orders.
+
+    If one is found, its partial sums spill in some orders and stay in the lanes in others.
+    """
+    fitting: list[Case] = []
+    rng = np.random.default_rng([seed, 2])
+    for _ in range(100):
+        case = _product(rng, design, segments=True)
+        made = [
+            replace(case, plan=replace(case.plan, design=in_order(design, order)))
+            for order in LOOP_ORDERS
+        ]
+        both = {2, 3} <= {min(each.plan.waves_inside, 3) for each in made}
+        if (both or not fitting) and all(_fits(each) for each in made):
+            fitting = made
+            if both:
+                break
+    if not fitting:
+        raise ValueError(f"no product fits design {seed}: {design}")
+    return fitting
 
 
 def _fits(case: Case) -> bool:
