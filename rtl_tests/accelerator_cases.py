@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +11,10 @@ import numpy as np
 
 from hwgen.design import AcceleratorDesign
 from hwgen.program import Descriptor
-from hwgen.simulation.machine import MachineCase, MachineResult, Word
+from hwgen.simulation.machine import MachineCase, MachineResult
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.buffer.golden import Image, pack
-from hwgen.units.buffer.spec import BIASES, EVEN_WORDS, LINE_ENTRIES, ODD_WORDS, BufferSpec
+from hwgen.units.buffer.spec import LINE_ENTRIES
 from hwgen.units.dynatran.golden import prune
 from hwgen.units.layer_norm.golden import golden as layer_norm
 from hwgen.units.mac_lane.golden import product
@@ -22,39 +22,12 @@ from hwgen.units.residual_add.golden import golden as residual_add
 from hwgen.units.softmax.golden import golden as softmax
 from model.operations import Operation
 from model.recording import RecordedProduct, RecordedRows, Recording
+from rtl_tests.buffer_contents import Contents, read_rows, words_of_lines
 from sim.assembly import Constants, Homes, Walk, descriptors, header
 from sim.masks import RecordedMasks
 from sim.reference import StepTime, walk_program
-from sim.schedule import Plan, Program
+from sim.schedule import Block, Plan, Program
 from sim.workload import Task
-
-
-class Contents:
-    """A buffer that is filled from its first line on.
-
-    Parameters
-    ----------
-    spec : the buffer
-    """
-
-    def __init__(self, spec: BufferSpec) -> None:
-        self.spec = spec
-        self.words: dict[Word, int] = {}
-        self.line = self.position = 0
-
-    def place(self, rows: np.ndarray) -> int:
-        """Put rows, [rows, elements], behind what is there; return their first line."""
-        base = self.line
-        image = pack(self.spec, rows, base, self.position)
-        self.words |= {word[:3]: word[3] for word in image.writes()}
-        self.line += len(rows) * -(-rows.shape[1] // self.spec.window)
-        self.position += -(-int(image.used.max()) // self.spec.piece) * self.spec.piece
-        return base
-
-    def bias(self, values: np.ndarray) -> None:
-        """Put biases at the first addresses."""
-        for number, value in enumerate(values.tolist()):
-            self.words[BIASES, 0, number] = value % (1 << self.spec.bias_bits)
 
 
 @dataclass(frozen=True)
@@ -73,6 +46,16 @@ class Case:
     recorded: RecordedProduct | RecordedRows
     result: np.ndarray
     constants: Constants
+
+    def __str__(self) -> str:
+        """Name what decides what the machine does, the design's own fields included."""
+        plan, operation = self.plan, self.plan.task.operation
+        design = plan.design.model_dump(mode="json", exclude={"memory", "loop_order"})
+        heads = f", {operation.heads} heads" if operation.heads > 1 else ""
+        extents = ", ".join(f"{letter} = {size}" for letter, size in plan.extents.items())
+        order = f" in order {plan.design.loop_order}" if operation.kind == "product" else ""
+        return (f"{operation.name} of {extents}{heads}{order}, set to {self.constants}, "
+                f"on {design}")
 
     def step_cycles(self) -> tuple[int, ...]:
         """Cycles of every step, as the reference counts them for these operands."""
@@ -123,9 +106,11 @@ def random_product(
     extents: tuple[int, int, int, int],
     *,
     has_weight: bool = True,
+    heads: int = 1,
     densities: tuple[float, float] = (0.5, 0.5),
     activate: int = 0,
     shift: int | None = None,
+    exponents: tuple[int, int] | None = None,
     threshold: int | None = None,
     transposed: bool = False,
     valid: tuple[int, int] | None = None,
@@ -134,11 +119,14 @@ def random_product(
 
     Parameters
     ----------
-    extents : B, I, J, K
+    extents : B, I, J, K; heads are part of B, head slowest
     has_weight : whether the right operand has no b, and biases
+    heads : more than one makes a score whose operands, or, transposed to its reader, a context
+        whose right operand and result, hold the heads of a row side by side
     densities : of the left and the right operand
     activate, shift, threshold, transposed : of the lanes; a shift that leaves a few saturated and a
         threshold that prunes some where not given
+    exponents : of the rounded sum and of the result
     valid : real rows and columns
     """
     b, i, j, k = extents
@@ -151,23 +139,26 @@ def random_product(
         threshold = int(rng.integers(0, 1 << design.bits - 3))
     reach = 1 << min(design.accumulator_bits - 3, shift + design.bits - 2)
     bias = rng.integers(-reach, reach, j) if has_weight else None
-    exponents = {"left": -4, "right": -4, "rounded": -design.bits // 2, "output": -design.bits // 2}
+    rounded, output = exponents or (-design.bits // 2, -design.bits // 2)
     value = product(
         left, right, 0 if bias is None else bias, shift, design.mac_lane, activate=activate,
-        i_exponent=exponents["rounded"], o_exponent=exponents["output"])
+        i_exponent=rounded, o_exponent=output)
     rows, columns = valid or (i, j)
     mask = np.zeros((b, i, j), dtype=bool)
     mask[:, :rows, :columns] = True
     result, _ = prune(value, threshold, mask)
     name = "value" if transposed else "product"
+    if heads > 1:
+        name, transposed = "context" if transposed else "score", False
     reads = ("left",) if has_weight else ("left", "right")
-    operation = Operation(name, None, "product", 1 if has_weight else b, has_weight,
+    operation = Operation(name, None, "product", heads, has_weight,
                           bool(activate), "sequence", k, j, reads, name)
     recorded = RecordedProduct(
-        None, name, left, right, bias, shift, bool(activate), exponents, threshold, mask)
+        None, name, left, right, bias, shift, bool(activate),
+        {"left": -4, "right": -4, "rounded": rounded, "output": output}, threshold, mask)
     constants = Constants(rows, columns, fields={
         "shift": shift, "activate": activate, "threshold": threshold,
-        "i_exponent": exponents["rounded"], "o_exponent": exponents["output"]})
+        "i_exponent": rounded, "o_exponent": output})
     return Case(_plan(design, extents, operation), recorded,
                 np.swapaxes(result, 1, 2) if transposed else result, constants)
 
@@ -178,7 +169,9 @@ def random_rows(
     kind: str,
     shape: tuple[int, int],
     *,
+    sequences: int = 1,
     density: float = 0.5,
+    exponents: Mapping[str, int] | None = None,
     threshold: int | None = None,
     valid: tuple[int, int] | None = None,
 ) -> Case:
@@ -186,43 +179,47 @@ def random_rows(
 
     Parameters
     ----------
-    shape : rows and elements of each
+    shape : rows of each sequence, and elements of each
+    sequences : how many follow one another
     density, threshold : of the operands, and of the result's pruning
-    valid : real rows, and real elements of each of a softmax
+    exponents : those to replace, by the names of `RecordedRows`
+    valid : real rows of a sequence, and real elements of each of a softmax
     """
-    count, width = shape
+    sequence, width = shape
     rows, columns = valid or shape
-    real = np.zeros(shape, dtype=bool)
-    real[:rows, :columns] = True
-    values = random_values(rng, shape, design.bits, density)
+    real = np.zeros((sequences, sequence, width), dtype=bool)
+    real[:, :rows, :columns if kind == "softmax" else width] = True
+    real = real.reshape(-1, width)
+    count = len(real)
+    values = random_values(rng, (count, width), design.bits, density)
     if threshold is None:
         threshold = int(rng.integers(0, 1 << design.bits - 3))
     fields = {"threshold": threshold}
     if kind == "softmax":
-        exponents = {"rows": 3 - design.bits, "output": 1 - design.bits}
-        result, _ = prune(softmax(values, exponents["rows"], design.softmax, real), threshold, real)
-        recorded = RecordedRows(None, kind, kind, values, real, exponents, threshold)
-        fields["i_exponent"] = exponents["rows"]
+        powers = {"rows": 3 - design.bits, "output": 1 - design.bits, **(exponents or {})}
+        result, _ = prune(softmax(values, powers["rows"], design.softmax, real), threshold, real)
+        recorded = RecordedRows(None, kind, kind, values, real, powers, threshold)
+        fields["i_exponent"] = powers["rows"]
         reads: tuple[str, ...] = ("score",)
     else:
-        real[:, :] = (np.arange(count) < rows)[:, None]
-        addend = random_values(rng, shape, design.bits, density)
+        addend = random_values(rng, (count, width), design.bits, density)
         gamma, beta = (random_values(rng, (width,), design.bits, 0.9) for _ in range(2))
-        exponents = {"rows": -4, "residual": -3, "sum": -3, "gamma": 2 - design.bits,
-                     "beta": 2 - design.bits, "output": 3 - design.bits}
-        total = residual_add(values, -4, addend, -3, -3, design.residual_add)
+        powers = {"rows": -4, "residual": -3, "sum": -3, "gamma": 2 - design.bits,
+                  "beta": 2 - design.bits, "output": 3 - design.bits, **(exponents or {})}
+        total = residual_add(
+            values, powers["rows"], addend, powers["residual"], powers["sum"], design.residual_add)
         normalised = layer_norm(
-            total, -3, gamma, exponents["gamma"], beta, exponents["beta"], exponents["output"],
+            total, powers["sum"], gamma, powers["gamma"], beta, powers["beta"], powers["output"],
             design.layer_norm)
         result, _ = prune(normalised, threshold, real)
         recorded = RecordedRows(
-            None, kind, kind, values, real, exponents, threshold, addend, gamma, beta)
-        fields |= {"i_exponent": -4, "addend_exponent": -3, "sum_exponent": -3,
-                   "gamma_exponent": exponents["gamma"], "beta_exponent": exponents["beta"],
-                   "o_exponent": exponents["output"]}
+            None, kind, kind, values, real, powers, threshold, addend, gamma, beta)
+        fields |= {"i_exponent": powers["rows"], "addend_exponent": powers["residual"],
+                   "o_exponent": powers["output"]}
+        fields |= {f"{name}_exponent": powers[name] for name in ("sum", "gamma", "beta")}
         reads = ("added", "residual")
     operation = Operation(kind, None, kind, 1, False, False, "sequence", width, width, reads, kind)  # type: ignore[arg-type]
-    constants = Constants(rows, columns, count, fields)
+    constants = Constants(rows, columns, sequence, fields)
     return Case(_plan(design, (1, count, 1, width), operation), recorded, result, constants)
 
 
@@ -234,97 +231,151 @@ class Prepared:
     ----------
     machine : what is loaded, run and read
     base : line of the result's first row
+    rows : the result as it lies in the buffer, shape (rows, elements)
+    image : the buffer's part that holds it
     """
 
     machine: MachineCase
     base: int
+    rows: np.ndarray
+    image: Image
+
+
+def side_by_side(values: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of [heads · batch, rows, elements] with the heads beside one another, two axes."""
+    count, rows, elements = values.shape
+    apart = values.reshape(heads, count // heads, rows, elements)
+    return apart.transpose(1, 2, 0, 3).reshape(-1, heads * elements)
 
 
 def prepare(case: Case) -> Prepared:
-    """Lay the operands out, and make the program and what is read back."""
+    """Lay the operands out, and make the program and what is read back.
+
+    Raises
+    ------
+    ValueError
+        If operands, partial sums or the result do not fit the buffers.
+    """
     plan, recorded = case.plan, case.recorded
-    spec = AcceleratorSpec.of(plan.design)
+    spec, window = AcceleratorSpec.of(plan.design), plan.design.window
     activations, weights = Contents(spec.activations), Contents(spec.weights)
+    heads = plan.task.operation.heads
     gamma_line = 0
 
-    def walk(contents: Contents, values: np.ndarray) -> Walk:
+    def walk(values: np.ndarray, base: int) -> Walk:
         rows, elements = values.shape[-2:]
-        lines = -(-elements // spec.lane.window)
-        base = contents.place(values.reshape(-1, elements))
+        lines = -(-elements // window)
         return Walk(base, lines, rows * lines)
 
+    def walk_heads(values: np.ndarray, base: int) -> Walk:
+        count, rows, elements = values.shape
+        lines = heads * elements // window
+        return Walk(base, lines, rows * lines, elements // window, count // heads)
+
+    def walk_columns(values: np.ndarray, base: int) -> Walk:
+        """Rows of a head, then those of the next, then those of the next sequence."""
+        count, rows, elements = values.shape
+        lines = -(-elements // window)
+        return Walk(base, lines, heads * rows * lines, rows * lines, count // heads)
+
+    def plain(contents: Contents, values: np.ndarray) -> Walk:
+        return walk(values, contents.place(values.reshape(-1, values.shape[-1])))
+
+    def by_head(values: np.ndarray) -> Walk:
+        return walk_heads(values, activations.place(side_by_side(values, heads)))
+
+    name = plan.task.operation.name
+    stored_rows = case.result.reshape(-1, case.result.shape[-1])
     if isinstance(recorded, RecordedProduct):
-        walks = [walk(activations, recorded.left)]
-        if recorded.right.ndim == 2:
-            walks.append(walk(weights, recorded.right.T))
-            assert recorded.initial is not None
-            weights.bias(recorded.initial)
+        right = np.swapaxes(recorded.right, -1, -2)
+        if name == "score":
+            walks = [by_head(recorded.left), by_head(right)]
+        elif name == "context" and heads > 1:
+            columns = right.reshape(heads, -1, *right.shape[1:]).swapaxes(0, 1)
+            placed = activations.place(columns.reshape(-1, right.shape[-1]))
+            walks = [plain(activations, recorded.left), walk_columns(right, placed)]
+            stored_rows = side_by_side(case.result, heads)
         else:
-            walks.append(walk(activations, np.swapaxes(recorded.right, 1, 2)))
+            walks = [plain(activations, recorded.left),
+                     plain(weights if right.ndim == 2 else activations, right)]
+        if recorded.initial is not None:
+            weights.bias(recorded.initial)
     else:
-        walks = [walk(activations, recorded.rows)]
+        walks = [plain(activations, recorded.rows)]
         if recorded.residual is not None:
             assert recorded.gamma is not None and recorded.beta is not None
-            walks.append(walk(activations, recorded.residual))
+            walks.append(plain(activations, recorded.residual))
             gamma_line = weights.place(np.stack([recorded.gamma, recorded.beta]))
     base, start = activations.line, activations.position
-    rows, elements = case.result.shape[-2:]
-    lines = -(-elements // spec.lane.window)
-    sums = plan.waves_inside * plan.sum_words if plan.task.operation.kind == "product" else 0
-    sums = sums if sums and plan.spills else 0
-    homes = Homes(tuple(walks), Walk(base, lines, rows * lines), start,
-                  spec.activations.positions - sums * spec.activations.piece,
+    written = (walk_heads if name == "context" and heads > 1 else walk)(case.result, base)
+    spills = plan.task.operation.kind == "product" and plan.spills
+    sums = plan.waves_inside * plan.sum_words if spills else 0
+    limit = spec.activations.positions - sums * spec.activations.piece
+    if limit < start:
+        raise ValueError(f"{sums} words of partial sums do not fit the buffer")
+    homes = Homes(tuple(walks), written, start, limit,
                   sums=spec.activations.words - sums, weights=gamma_line)
     program = [header(plan.design), *descriptors(plan, homes, case.constants), Descriptor("end")]
-    count = case.result.size // elements * lines
-    unload = result_words(spec.activations, base, count, start)
+    count, elements = stored_rows.shape
+    image = pack(spec.activations, stored_rows, base, start, limit, order_of(plan, written))
     machine = MachineCase(
         program, {"activations": activations.words, "weights": weights.words},
-        {"activations": unload})
-    return Prepared(machine, base)
+        {"activations": words_of_lines(
+            spec.activations, base, count * -(-elements // window), start)})
+    return Prepared(machine, base, stored_rows, image)
 
 
-def result_words(spec: BufferSpec, base: int, lines: int, start: int) -> list[Word]:
-    """Words that hold some lines whose values begin at `start` or later."""
-    entries = [(LINE_ENTRIES, bank, line) for bank in range(spec.pieces)
-               for line in range(base, base + lines)]
-    return entries + [
-        (memory, bank, address) for memory in (EVEN_WORDS, ODD_WORDS)
-        for bank in range(spec.pieces)
-        for address in range(start // spec.piece // 2, spec.words // 2)]
-
-
-def stored(
-    spec: BufferSpec, found: Mapping[Word, int], base: int, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Read a result out of what a buffer holds.
+def order_of(plan: Plan, walk: Walk) -> Iterator[tuple[int, int]]:
+    """Pieces of a result in the order in which the machine stores them, as `pack` takes it.
 
     Parameters
     ----------
-    spec, found : the buffer, and its words
-    base : line of the first row
-    shape : of the result, elements of a row last
+    plan, walk : the operation, and where its result goes
     """
-    memories: dict[int, dict[tuple[int, int], int]] = {}
-    for (memory, bank, address), data in found.items():
-        memories.setdefault(memory, {})[bank, address] = data
-    image = Image(spec, memories[LINE_ENTRIES], memories.get(EVEN_WORDS, {}),
-                  memories.get(ODD_WORDS, {}), np.zeros(spec.pieces, dtype=np.int64))
-    elements = shape[-1]
-    return image.rows(base, int(np.prod(shape)) // elements, elements).reshape(shape)
+    piece, pieces = plan.design.piece, plan.design.window // plan.design.piece
+
+    def parts(block: Block) -> tuple[range, range, range]:
+        if plan.task.operation.kind != "product":
+            return range(1), range(*block.i), range(*block.k)
+        row, element = ("j", "i") if plan.task.transposed else ("i", "j")
+        return range(*block.b), range(*getattr(block, row)), range(*getattr(block, element))
+
+    for step in plan.steps():
+        if step.write is None or step.write.operand != "result":
+            continue
+        b, row, element = parts(step.write.block)
+        for one in b:
+            for other in row:
+                number, line = divmod(walk.line(one, other) - walk.base, walk.row_lines)
+                for first in element[::piece]:
+                    yield number, line * pieces + first // piece
 
 
 def differences(case: Case, prepared: Prepared, found: MachineResult) -> list[str]:
-    """Say what is not as it must be: status, values, cycles of a step."""
+    """Say what is not as it must be: status, line entries, values, cycles of a step."""
     if found.status != "done":
-        return [f"status {found.status}"]
+        return [f"status {found.status} after {found.cycles} cycles"]
     said = []
-    spec = AcceleratorSpec.of(case.plan.design).activations
-    values = stored(spec, found.unloads["activations"], prepared.base, case.result.shape)
-    wrong = int((values != case.result).sum())
+    unloaded = found.unloads["activations"]
+    entries = prepared.image.entries
+    wrong = [place for place, entry in entries.items()
+             if unloaded.get((LINE_ENTRIES, *place)) != entry]
     if wrong:
-        said.append(f"{wrong} of {values.size} values differ")
+        said.append(f"{len(wrong)} of {len(entries)} line entries differ, first {wrong[0]}")
+    spec = AcceleratorSpec.of(case.plan.design).activations
+    try:
+        values = read_rows(spec, unloaded, prepared.base, prepared.rows.shape)
+    except KeyError as error:
+        said.append(f"(memory, bank, address) {error} is missing or unknown")
+    else:
+        wrong = np.argwhere(values != prepared.rows).tolist()
+        if wrong:
+            said.append(f"{len(wrong)} of {values.size} values differ, first {wrong[0]}")
     expected = case.step_cycles()
     if found.step_cycles != expected:
-        said.append(f"steps take {found.step_cycles} cycles, not {expected}")
+        pairs = enumerate(zip(found.step_cycles, expected, strict=False), start=-2)
+        wrong_steps = [f"{number}: {one}, not {other}" for number, (one, other) in pairs
+                       if one != other]
+        said.append(f"{len(found.step_cycles)} steps, not {len(expected)}; cycles that differ: "
+                    f"{'; '.join(wrong_steps[:8])}")
     return said

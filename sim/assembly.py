@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -392,6 +392,21 @@ def _rows(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descriptor
         yield Descriptor("step", fields)
 
 
-def program(design: AcceleratorDesign, parts: Iterator[Descriptor]) -> list[Descriptor]:
-    """Put a program together: its header, its operations, its end."""
-    return list(chain([header(design)], parts, [Descriptor("end")]))
+def program(
+    plans: Sequence[Plan], homes: Mapping[str, Homes], constants: Mapping[str, Constants]
+) -> list[Descriptor]:
+    """Put a program together: its header, the operations in order, its end.
+
+    Parameters
+    ----------
+    plans : operations of one design, at least one
+    homes, constants : of each operation, by its label
+
+    Raises
+    ------
+    ValueError
+        If the kind of an operation has no RTL.
+    """
+    parts = (descriptors(plan, homes[plan.task.label], constants[plan.task.label])
+             for plan in plans)
+    return [header(plans[0].design), *chain.from_iterable(parts), Descriptor("end")]

@@ -90,8 +90,8 @@ def place(plans: Iterable[Plan], workload: Workload, slack: float = 0.125) -> Pl
 
     Parameters
     ----------
-    plans : operations of one design in the order in which they run; all that they read and write
-        must be resident. What none of them writes is there when they start
+    plans : operations of one design in the order in which they run; all that they read and write,
+        partial sums included, must be resident. What none of them writes is there when they start
     workload : what they are of
     slack : part of a tensor's declared size by which a bank may hold more than the others
 
@@ -126,6 +126,10 @@ def place(plans: Iterable[Plan], workload: Workload, slack: float = 0.125) -> Pl
         operation = plan.task.operation
         if not (all(plan.reads_resident) and plan.prefetched):
             raise ValueError(f"{plan.task.label} reads what is not in the buffers")
+        if not plan.write_resident:
+            raise ValueError(f"{plan.task.label} writes what is not to stay in the buffers")
+        if _spills(plan) and not plan.sums_resident:
+            raise ValueError(f"{plan.task.label}: the partial sums are not to stay in the buffers")
         for index, name in enumerate(operation.reads):
             if name not in placement.tensors:
                 if name in writes:

@@ -94,7 +94,7 @@ def sequencer_claims(sequencer_class, only=None, program=None):
                   (claims.past(Value.cast(dut.fault)) == 0) | failed)
     claims.always("a program begins with a header that names this design", ~starts_program | (
         (taken.number == DESCRIPTOR_WORDS) & (opcode.opcode == OPCODES["header"])
-        & (header.version == FORMAT_VERSION) & (header.design == SPEC.design)))
+        & (header.version == FORMAT_VERSION) & (header.machine == SPEC.number)))
     claims.always("nothing begins outside a program",
                   ~dut.issue | (dut.status == Status.RUNNING))
     claims.always("a program's end is told once", dut.ended == (
@@ -198,7 +198,7 @@ def test_a_program_comes_to_its_end(tmp_path):
 
 
 WRONG_HEADERS = (
-    Descriptor("header", {**HEADER.fields, "design": SPEC.design ^ 1}),
+    Descriptor("header", {**HEADER.fields, "machine": SPEC.number ^ 1}),
     Descriptor("header", {**HEADER.fields, "version": FORMAT_VERSION + 1}),
 )
 PROGRAM = steps(COMPUTE)
