@@ -32,7 +32,7 @@ def least(lanes):
 SPEC = least(4)
 """A level of registers from the root to the lanes."""
 
-HEADER = Descriptor("header", {"version": FORMAT_VERSION, "design": SPEC.design})
+HEADER = Descriptor("header", {"version": FORMAT_VERSION, "machine": SPEC.number})
 PRODUCT = Descriptor("configure", {"unroll_b": 1, "unroll_i": 1, "unroll_j": 1, "limit": 8})
 COMPUTE = {"compute": 1, "windows": 1, "closing": 1, "result_bank": 1,
            **{f"{kind}_{name}": 1 for kind in ("tiles", "last") for name in "bij"}}

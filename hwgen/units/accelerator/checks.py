@@ -63,6 +63,7 @@ class Checks:
             c.threshold[line.bits:].any(),
             (c.kind == KINDS.index("product"))
             & _any((unroll == 0) | (unroll > spec.lanes) for unroll in unrolls),
+            c.groups > -(-spec.lanes // spec.sums_together),
             (softmax | norm) & ((c.length == 0) | (c.length > longest)),
             softmax & (c.valid_j > c.length),
             norm & ((c.weights_lines == 0) | (c.weights_absent >= line.pieces)
@@ -93,6 +94,7 @@ class Checks:
             s.right_weights & ~self._is["product"],
             s.bias_enable & ~(s.right_enable & s.right_weights),
             self._banks_are_bad(s),
+            self._sums_are_bad(s),
             s.write_enable & self._write_is_bad(s),
             s.write_flush & ~s.write_enable,
         ])
@@ -133,6 +135,18 @@ class Checks:
         other = (s.write_b != 1) | (s.write_rows > self._engines) | (begins >= c.length)
         return (s.write_b == 0) | (s.write_rows == 0) | (s.write_pieces == 0) \
             | Mux(self._is["product"], product, other)
+
+    def _sums_are_bad(self, s):
+        """Whether sums move that no lane has, in the computed bank, or together with results."""
+        moves = s.drain_enable | s.fill_enable
+        computed = _any(s[f"{way}_enable"] & (s[f"{way}_bank"] == s.sums_bank)
+                        for way in ("drain", "fill"))
+        return _any([
+            moves & ~self._is["product"],
+            moves & (self._configuration.groups == 0),
+            s.compute & computed,
+            s.drain_enable & s.write_enable,
+        ])
 
     def _banks_are_bad(self, s):
         """Whether a bank is written while it is computed from, or read while results come."""

@@ -98,8 +98,8 @@ class Buffer(wiring.Component):
                 "enable": 1, "start": range(spec.positions), "limit": range(spec.positions + 1)})),
             "flush": In(1),
             "words": In(data.StructLayout({
-                "write": 1, "read": 1, "write_word": range(spec.words),
-                "read_word": range(spec.words), "data": spec.pieces * spec.word_bits})),
+                "write": 1, "read": 1, "write_word": range(MOST_ENTRIES),
+                "read_word": range(MOST_ENTRIES), "data": spec.pieces * spec.word_bits})),
             "words_data": Out(spec.pieces * spec.word_bits),
             "overflow": Out(1),
             "out_of_range": Out(1),
@@ -110,22 +110,25 @@ class Buffer(wiring.Component):
     def elaborate(self, platform):
         """Return the module."""
         m = Module()
-        banks = [_Bank(self.spec) for _ in range(self.spec.pieces)]
+        spec, words = self.spec, self.words
+        banks = [_Bank(spec) for _ in range(spec.pieces)]
+        nowhere = {way: words[way] & _missing(words[f"{way}_word"], spec.words)
+                   for way in ("write", "read")}
         for number, bank in enumerate(banks):
             m.submodules[f"bank_{number}"] = bank
             mine = self.raw.bank == number
             m.d.comb += [bank.raw.eq(self.raw), bank.raw.write.eq(self.raw.write & mine),
                          bank.raw.read.eq(self.raw.read & mine)]
-            part = slice(number * self.spec.word_bits, (number + 1) * self.spec.word_bits)
+            part = slice(number * spec.word_bits, (number + 1) * spec.word_bits)
             m.d.comb += [
-                bank.words.write.eq(self.words.write), bank.words.read.eq(self.words.read),
-                bank.words.write_word.eq(self.words.write_word),
-                bank.words.read_word.eq(self.words.read_word),
-                bank.words.data.eq(self.words.data[part]),
+                *(bank.words[way].eq(words[way] & ~missing) for way, missing in nowhere.items()),
+                *(bank.words[f"{way}_word"].eq(_entry(words[f"{way}_word"], spec.words))
+                  for way in nowhere),
+                bank.words.data.eq(words.data[part]),
                 self.words_data[part].eq(bank.words_data),
             ]
         raw_data = reduce(or_, (bank.raw_data for bank in banks))
-        errors = [self._read(m, banks), self._store(m, banks)]
+        errors = [self._read(m, banks), self._store(m, banks), *nowhere.values()]
         if self.spec.biases:
             missing, bias = self._biases(m)
             errors.append(missing)
