@@ -124,7 +124,7 @@ def _structure() -> Iterator[tuple[str, Fault]]:
         other = Descriptor("header", {**header.fields, "version": version})
         yield f"version {version}", fault([other, *good[1:]])
     relative = DESIGN.model_copy(update={"mask_buffer_kib": 3})
-    for name, number in (("another design", int(relative.sha256[:16], 16)), ("no design", 0),
+    for name, number in (("another design", AcceleratorSpec.of(relative).number), ("no design", 0),
                          ("one bit of the number", header.fields["machine"] ^ 1 << 63)):
         other = Descriptor("header", {**header.fields, "machine": number})
         yield name, fault([other, *good[1:]], "other_design")

@@ -26,7 +26,7 @@ def least(lanes):
         softmax=SoftmaxEngineSpec(SoftmaxSpec(2, 4, 8), window=4, piece=2),
         norm=NormEngineSpec(ResidualAddSpec(2, 4), LayerNormSpec(2, 4, 8, 1e-12), window=4,
                             piece=2),
-        lanes=lanes, softmax_engines=1, design=0x0123456789ABCDEF)
+        lanes=lanes, softmax_engines=1)
 
 
 SPEC = least(4)
