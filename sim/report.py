@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hwgen.design import AcceleratorDesign, DesignBatch
 from hwgen.technology.constants import Technology
-from hwgen.units.registry import RTL_UNITS
 from sim.workload import Workload
 
 Floats = NDArray[np.float64]
@@ -23,13 +22,8 @@ Details = dict[str, Floats]
 QUANTITIES = {"latency": "latency_cycles", "energy": "energy_pj", "area": "area_um2"}
 """What `Report.breakdown` takes apart, and the totals' names."""
 
-UNITS_OF_KIND = {
-    "product": ("pre_sparsity", "mac_lane", "dynatran", "post_sparsity"),
-    "softmax": ("softmax", "dynatran", "post_sparsity"),
-    "add_norm": ("residual_add", "layer_norm", "dynatran", "post_sparsity"),
-    "tanh": ("softmax", "residual_add", "dynatran", "post_sparsity"),
-}
-"""Units whose cycles those of an operation are made of, by the operation's kind."""
+PROVEN_KINDS = ("product", "softmax", "add_norm")
+"""Kinds of operations that an accelerator's RTL does, step by step as the reference says."""
 
 
 @dataclass(frozen=True)
@@ -191,9 +185,14 @@ class Report:
 
     @property
     def proven(self) -> dict[str, bool]:
-        """Whether an operation's cycles come from units that are proven equal to their RTL."""
+        """Whether an operation's steps are proven equal to RTL.
+
+        They are on an accelerator of one PE whose buffers hold what the operation reads and writes;
+        main memory and the trees between several PEs are modelled alone.
+        """
         return {
-            task.label: set(UNITS_OF_KIND[task.operation.kind]) <= set(RTL_UNITS)
+            task.label: task.operation.kind in PROVEN_KINDS
+            and "word_rows" not in task.operation.reads
             for task in self.workload.tasks
         }
 
