@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,12 +12,20 @@ from hwgen.lib.compaction import at_least
 from hwgen.lib.flow import Flow
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.units.buffer import cost
+from hwgen.units.buffer.bank import (
+    Bank,
+    connect_memory,
+    entry_of,
+    is_missing,
+    moved_up,
+    only,
+    raw_layout,
+    turned,
+    values_of,
+)
 from hwgen.units.buffer.spec import (
     BIASES,
-    EVEN_WORDS,
-    LINE_ENTRIES,
     MOST_ENTRIES,
-    ODD_WORDS,
     BufferSpec,
 )
 
@@ -103,7 +111,7 @@ class Buffer(wiring.Component):
             "words_data": Out(spec.pieces * spec.word_bits),
             "overflow": Out(1),
             "out_of_range": Out(1),
-            "raw": In(_raw_layout(spec)),
+            "raw": In(raw_layout(spec)),
             "raw_data": Out(spec.raw_bits),
         })
 
@@ -111,8 +119,8 @@ class Buffer(wiring.Component):
         """Return the module."""
         m = Module()
         spec, words = self.spec, self.words
-        banks = [_Bank(spec) for _ in range(spec.pieces)]
-        nowhere = {way: words[way] & _missing(words[f"{way}_word"], spec.words)
+        banks = [Bank(spec) for _ in range(spec.pieces)]
+        nowhere = {way: words[way] & is_missing(words[f"{way}_word"], spec.words)
                    for way in ("write", "read")}
         for number, bank in enumerate(banks):
             m.submodules[f"bank_{number}"] = bank
@@ -122,7 +130,7 @@ class Buffer(wiring.Component):
             part = slice(number * spec.word_bits, (number + 1) * spec.word_bits)
             m.d.comb += [
                 *(bank.words[way].eq(words[way] & ~missing) for way, missing in nowhere.items()),
-                *(bank.words[f"{way}_word"].eq(_entry(words[f"{way}_word"], spec.words))
+                *(bank.words[f"{way}_word"].eq(entry_of(words[f"{way}_word"], spec.words))
                   for way in nowhere),
                 bank.words.data.eq(words.data[part]),
                 self.words_data[part].eq(bank.words_data),
@@ -141,7 +149,7 @@ class Buffer(wiring.Component):
     def _read(self, m, banks):
         """Join the pieces that the banks find; whether there is no such line."""
         spec, read = self.spec, self.read
-        missing = _missing(read.line, spec.lines)
+        missing = is_missing(read.line, spec.lines)
         for number, bank in enumerate(banks):
             m.d.comb += [
                 bank.read.enable.eq(read.enable),
@@ -150,12 +158,12 @@ class Buffer(wiring.Component):
             ]
         flow = Flow(m, banks[0].piece.valid, "merge")
         zero_mask = Cat(bank.piece.zero_mask for bank in banks)
-        parts = [(_values(bank.piece.value), bank.piece.count) for bank in banks]
+        parts = [(values_of(bank.piece.value), bank.piece.count) for bank in banks]
         while len(parts) > 1:
             joined = []
             for number in range(0, len(parts), 2):
                 (first, count), (second, more) = parts[number:number + 2]
-                moved = _moved_up(m, second, count, f"merge_{flow.latency}_{number}")
+                moved = moved_up(m, second, count, f"merge_{flow.latency}_{number}")
                 joined.append({
                     "value": [*(low | high for low, high in zip(first, moved, strict=False)),
                               *moved[len(first):]],
@@ -173,7 +181,7 @@ class Buffer(wiring.Component):
     def _store(self, m, banks):
         """Turn a piece to its place in its bank; whether there is no such line."""
         spec, store = self.spec, self.store
-        missing = _missing(store.line, spec.lines)
+        missing = is_missing(store.line, spec.lines)
         opening = Flow(m, self.open.enable, "open")
         opened = opening.stage(word=self.open.start[spec.place_bits:],
                                limit=self.open.limit[spec.place_bits:])
@@ -182,12 +190,12 @@ class Buffer(wiring.Component):
             m.d.sync += limit.eq(opened.limit)
         flow = Flow(m, store.enable, "store")
         s = flow.stage(
-            keep=~missing, bank=store.bank, line=_entry(store.line, spec.lines),
+            keep=~missing, bank=store.bank, line=entry_of(store.line, spec.lines),
             zero_mask=store.zero_mask,
-            count=popcount(m, list(store.zero_mask), "stored"), value=_values(store.value))
+            count=popcount(m, list(store.zero_mask), "stored"), value=values_of(store.value))
         chosen = [flow.valid & (s.bank == number) for number in range(spec.pieces)]
         at = {name: named(m, reduce(or_, (
-            _only(getattr(bank, name), mine) for bank, mine in zip(banks, chosen, strict=True))),
+            only(getattr(bank, name), mine) for bank, mine in zip(banks, chosen, strict=True))),
             f"store_{name}") for name in ("word", "place", "fills", "overflows")}
         with m.If(at["overflows"]):
             m.d.sync += self.overflow.eq(1)
@@ -195,7 +203,7 @@ class Buffer(wiring.Component):
         t = merging.stage(
             bank=s.bank, word=at["word"], full=at["fills"],
             held=~Cat(at_least(spec.piece, at["place"])),
-            value=_turned(m, s.value, at["place"], -1, "stored"))
+            value=turned(m, s.value, at["place"], -1, "stored"))
         flushing = Signal(2)
         m.d.sync += flushing.eq(Cat(self.flush, flushing[0]))
         for number, bank in enumerate(banks):
@@ -219,222 +227,11 @@ class Buffer(wiring.Component):
         spec, read = self.spec, self.read
         m.submodules.biases = biases = SynchronousMemory(
             unsigned(spec.bias_bits), spec.biases)
-        missing = _missing(read.bias_address, spec.biases)
+        missing = is_missing(read.bias_address, spec.biases)
         flow = Flow(m, read.bias_enable & ~missing, "bias")
-        address = _entry(read.bias_address, spec.biases)
+        address = entry_of(read.bias_address, spec.biases)
         for _ in range(cost.read_latency(spec) - 1):
             address = flow.stage(address=address).address
         m.d.comb += self.line.bias.eq(biases.read_data)
-        return read.bias_enable & missing, _connect(
+        return read.bias_enable & missing, connect_memory(
             m, biases, self.raw, BIASES, (flow.valid, address), (0, 0, 0))
-
-
-class _Bank(wiring.Component):
-    """A bank: its memories, what finds a piece in them, and what appends one.
-
-    `piece` comes 3 cycles after `read`, all zeros where it is not present. A piece that is stored
-    first meets `append`, which gives it a place and writes its entry, then `merge`, which writes a
-    word if it is full.
-
-    Parameters
-    ----------
-    spec : of the buffer
-
-    Ports
-    -----
-    read, piece : what to find, and what was found, zero behind its last value
-    open, limit : the next word to fill, and the first that may not be
-    append : what is stored; word and place say where, fills whether it ends its first word,
-        overflows that it is not stored after all
-    merge : values at their places in a word, of which those before the first are held already
-    flush : write the word that is open
-    words, words_data : a word, as it stands
-    raw, raw_data : a word of any memory; raw_data is 0 if none was asked for
-    """
-
-    def __init__(self, spec):
-        self.spec = spec
-        word = range(spec.words + 1)
-        piece = {"zero_mask": unsigned(spec.piece), "count": range(spec.piece + 1)}
-        value = {"value": data.ArrayLayout(unsigned(spec.bits), spec.piece)}
-        super().__init__({
-            "read": In(data.StructLayout({"enable": 1, "present": 1, "line": range(spec.lines)})),
-            "piece": Out(data.StructLayout({"valid": 1, **piece, **value})),
-            "open": In(data.StructLayout({"enable": 1, "word": word})),
-            "limit": In(word),
-            "append": In(data.StructLayout({"enable": 1, "line": range(spec.lines), **piece})),
-            "word": Out(word),
-            "place": Out(spec.place_bits),
-            "fills": Out(1),
-            "overflows": Out(1),
-            "merge": In(data.StructLayout({
-                "enable": 1, "full": 1, "word": word, "held": unsigned(spec.piece), **value})),
-            "flush": In(1),
-            "words": In(data.StructLayout({
-                "write": 1, "read": 1, "write_word": range(spec.words),
-                "read_word": range(spec.words), "data": spec.word_bits})),
-            "words_data": Out(spec.word_bits),
-            "raw": In(_raw_layout(spec)),
-            "raw_data": Out(spec.raw_bits),
-        })
-
-    def elaborate(self, platform):
-        """Return the module."""
-        m = Module()
-        spec, read, piece = self.spec, self.read, self.piece
-        m.submodules.entries = entries = SynchronousMemory(unsigned(spec.entry_bits), spec.lines)
-        raw_data = _connect(m, entries, self.raw, LINE_ENTRIES,
-                            (read.enable & read.present, read.line), self._append(m))
-        flow = Flow(m, read.enable, "read")
-        s = flow.stage(present=read.present)
-        zero_mask = named(m, entries.read_data[:spec.piece] & s.present.replicate(spec.piece),
-                          "found")
-        start = entries.read_data[spec.piece:]
-        place, word = start[:spec.place_bits], start[spec.place_bits:]
-        # An empty piece needs no word, wherever its values start.
-        wanted = named(m, flow.valid & zero_mask.any(), "wanted")
-        writing, written, content = self._merge(m)
-        words, kept, given = [], [], Signal(reset_less=True)
-        with m.If(self.words.read):
-            m.d.sync += given.eq(self.words.read_word[0])
-        for number, name in ((EVEN_WORDS, "even"), (ODD_WORDS, "odd")):
-            memory = SynchronousMemory(unsigned(spec.word_bits), spec.words // 2)
-            m.submodules[name] = memory
-            odd = number == ODD_WORDS
-            address = named(m, (word if odd else word + 1)[1:], f"{name}_address")
-            here = named(m, writing & (written[0] == odd), f"{name}_write")
-            # Of a short piece the second word is not needed: it may be behind the last one, or be
-            # written just now.
-            reads = wanted & ~(here & (address == written[1:])) & ~_missing(address, memory.depth)
-            gives = self.words.read & (self.words.read_word[0] == odd)
-            takes = self.words.write & (self.words.write_word[0] == odd)
-            raw_data |= _connect(
-                m, memory, self.raw, number,
-                (reads | gives, Mux(gives, self.words.read_word[1:], address)),
-                (here | takes, Mux(takes, self.words.write_word[1:], written[1:]),
-                 Mux(takes, self.words.data, content)))
-            kept.append(memory.read_data)
-            words.append([memory.read_data.word_select(k, spec.bits) for k in range(spec.piece)])
-        m.d.comb += [self.raw_data.eq(raw_data), self.words_data.eq(Mux(given, kept[1], kept[0]))]
-        s = flow.stage(zero_mask=zero_mask, place=place, odd=word[0])
-        count = popcount(m, list(s.zero_mask), "nonzeros")
-        # Values from `place` on are in the first of the two words, those before it in the second.
-        mixed = [named(m, Mux(first == s.odd, odd, even), f"mixed_{k}") for k, (first, even, odd)
-                 in enumerate(zip(at_least(spec.piece, s.place), *words, strict=True))]
-        s = flow.stage(zero_mask=s.zero_mask, count=count, value=[
-            _only(value, count > k)
-            for k, value in enumerate(_turned(m, mixed, s.place, 1, "aligned"))])
-        m.d.comb += [
-            piece.valid.eq(flow.valid), piece.zero_mask.eq(s.zero_mask), piece.count.eq(s.count),
-            *(piece.value[k].eq(value) for k, value in enumerate(s.value)),
-        ]
-        return m
-
-    def _append(self, m):
-        """Move the write position; the write of an entry."""
-        spec, append = self.spec, self.append
-        following = named(m, self.word + 1, "following_word")
-        end = named(m, self.place + append.count, "end")
-        rest = end[:spec.place_bits].any()
-        takes = Signal()
-        m.d.comb += [
-            self.fills.eq(end[spec.place_bits]),
-            self.overflows.eq(append.enable & append.count.any() & (
-                (self.word >= self.limit) | ((following >= self.limit) & self.fills & rest))),
-            takes.eq(append.enable & ~self.overflows),
-        ]
-        with m.If(takes):
-            m.d.sync += self.place.eq(end[:spec.place_bits])
-            with m.If(self.fills):
-                m.d.sync += self.word.eq(following)
-        with m.If(self.open.enable):
-            m.d.sync += [self.place.eq(0), self.word.eq(self.open.word)]
-        position = Cat(self.place, self.word)[:spec.position_bits]
-        return takes, append.line, Cat(append.zero_mask, position)
-
-    def _merge(self, m):
-        """Complete the open word, or keep what does not; the write of a word."""
-        spec, merge = self.spec, self.merge
-        arrived = _values(merge.value)
-        # A word whose last place is taken is full, and waits no longer.
-        held = [Signal(spec.bits, name=f"held_{k}", reset_less=True) for k in range(spec.piece - 1)]
-        with m.If(merge.enable):
-            for k, register in enumerate(held):
-                with m.If(merge.full | ~merge.held[k]):
-                    m.d.sync += register.eq(arrived[k])
-        content = [Mux(merge.held[k] | self.flush, register, arrived[k])
-                   for k, register in enumerate(held)]
-        return (named(m, (merge.enable & merge.full) | (self.flush & self.place.any()), "writing"),
-                named(m, Mux(self.flush, self.word, merge.word), "written_word"),
-                named(m, Cat(content, arrived[-1]), "written"))
-
-
-def _raw_layout(spec):
-    """Layout of a raw port's requests."""
-    return data.StructLayout({
-        "write": 1, "read": 1, "memory": 2, "bank": range(spec.pieces),
-        "address": range(max(spec.words // 2, spec.lines, spec.biases)), "data": spec.raw_bits})
-
-
-def _connect(m, memory, raw, number, read, write):
-    """Connect a memory, the raw port first; what the raw port read in the cycle before, or 0.
-
-    Parameters
-    ----------
-    raw, number : requests of the raw port, and the number that this memory has there
-    read : enable and address
-    write : enable, address and data
-    """
-    mine = raw.memory == number
-    unloads = Signal(name=f"unloads_{number}")
-    m.d.sync += unloads.eq(raw.read & mine)
-    m.d.comb += [
-        memory.read_enable.eq(read[0] | (raw.read & mine)),
-        memory.read_address.eq(Mux(raw.read, raw.address, read[1])),
-        memory.write_enable.eq(write[0] | (raw.write & mine)),
-        memory.write_address.eq(Mux(raw.write, raw.address, write[1])),
-        memory.write_data.eq(Mux(raw.write, raw.data, write[2])),
-    ]
-    return _only(memory.read_data, unloads)
-
-
-def _missing(number, depth):
-    """Whether a number is none of an entry; constant where it cannot be."""
-    return number >= depth if depth < 1 << len(number) else Const(0, 1)
-
-
-def _entry(number, depth):
-    """Return the bits of a number that the address of an entry has."""
-    return number[:max(1, (depth - 1).bit_length())]
-
-
-def _only(value, condition):
-    """Return the value where the condition holds, else 0."""
-    value = Value.cast(value)
-    return value & condition.replicate(len(value))
-
-
-def _values(array):
-    """Elements of an array, as bits."""
-    return [Value.cast(array[k]).as_unsigned() for k in range(array.shape().length)]
-
-
-def _turned(m, values, places, direction, name):
-    """Turn values in a circle: place k of the result has the one from k + direction · places."""
-    for level, bit in enumerate(places):
-        step = direction << level
-        values = [named(m, Mux(bit, values[(k + step) % len(values)], value),
-                        f"{name}_{level}_{k}") for k, value in enumerate(values)]
-    return values
-
-
-def _moved_up(m, values, places, name):
-    """Move values up by at most their number; zeros follow, from below and behind them."""
-    size, zero = 2 * len(values), Const(0, len(values[0]))
-    for level, bit in enumerate(places):
-        step = 1 << level
-        stay = [*values, *[zero] * step][:size]
-        move = [*[zero] * step, *values][:size]
-        values = [named(m, Mux(bit, far, near), f"{name}_{level}_{k}")
-                  for k, (near, far) in enumerate(zip(stay, move, strict=True))]
-    return values

@@ -12,7 +12,8 @@ from hwgen.lib.memory import SynchronousMemory
 from hwgen.units.dynatran.golden import prune
 from hwgen.units.lane.cost import cycles
 from hwgen.units.lane.golden import tile_seed
-from hwgen.units.lane.rtl import BIAS, SUM, ZERO, Lane
+from hwgen.units.lane.layout import BIAS, SUM, ZERO
+from hwgen.units.lane.rtl import Lane
 from hwgen.units.lane.spec import LaneSpec
 from hwgen.units.mac_lane.golden import finish
 from hwgen.units.mac_lane.spec import MacLaneSpec
