@@ -270,10 +270,11 @@ class Descriptor:
         widths = dict(FIELDS[self.opcode])
         for name, value in self.fields.items():
             if name not in widths:
-                raise ValueError(f"a {self.opcode} has no field {name!r}, but {', '.join(widths)}")
+                raise ValueError(f"{self.opcode} has no field {name!r}; its fields: "
+                                 f"{', '.join(widths) or 'none'}")
             low, high = _range(widths[name])
             if not low <= value <= high:
-                raise ValueError(f"{name} of a {self.opcode} must be {low} to {high}, not {value}")
+                raise ValueError(f"{name} of {self.opcode} must be {low} to {high}, not {value}")
 
     def word(self) -> int:
         """Return all its bits, the opcode lowest."""

@@ -33,12 +33,13 @@ SPEC = least(4)
 """A level of registers from the root to the lanes."""
 
 HEADER = Descriptor("header", {"version": FORMAT_VERSION, "machine": SPEC.number})
-PRODUCT = Descriptor("configure", {"unroll_b": 1, "unroll_i": 1, "unroll_j": 1, "limit": 8})
+PRODUCT = Descriptor("configure", {
+    "unroll_b": 1, "unroll_i": 2, "unroll_j": 2, "lane_i": 2, "lane_j": 1, "limit": 8})
 COMPUTE = {"compute": 1, "windows": 1, "closing": 1, "result_bank": 1,
            **{f"{kind}_{name}": 1 for kind in ("tiles", "last") for name in "bij"}}
 READ = {f"{side}_{name}": value for side in ("left", "right") for name, value in (
     ("enable", 1), ("bank", 1), ("b", 2), ("rows", 2), ("lines", 2))}
-WRITE = {"write_enable": 1, "write_b": 2, "write_rows": 2, "write_pieces": 1, "write_flush": 1}
+WRITE = {"write_enable": 1, "write_b": 2, "write_rows": 4, "write_pieces": 2, "write_flush": 1}
 
 
 def steps(fields):

@@ -68,17 +68,22 @@ def machine_claims(monkeypatch, spec=SPEC, only=None, program=None, original=Acc
 
     activations, weights = buffers
     entering = [activations.read.enable & signals["left.active"],
-                activations.read.enable & ~signals["left.active"], weights.read.enable]
+                activations.read.enable & ~signals["left.active"], weights.read.enable,
+                # Sums that come back behind the lines.
+                signals["fill.active"] & ~activations.read.enable]
     under_way = _registers(signals, r"(left|right)_valid_\d+|element\.(left|right)_\d+_0_valid")
     leaving = _registers(signals, rf"element\.(left|right)_{spec.levels}_0_valid")
     _nothing_under_way(claims, "line", begins, entering, under_way, leaving,
-                       [signals["left.active"], signals["right.active"]])
+                       [signals[f"{scan}.active"] for scan in ("left", "right", "fill")])
 
     request, store = signals["pieces.active"], activations.store.enable
     pieces = _registers(signals, r"piece_arrives_\d+")
     _nothing_under_way(claims, "piece", begins, [request], pieces, [store], [request])
+    drain = signals["drain.active"]
+    _nothing_under_way(claims, "sum", begins, [drain], _registers(signals, r"drain_arrives_\d+"),
+                       [activations.words.write], [drain])
     # What is stored, or flushed, is written some cycles later.
-    writing = [store | activations.flush]
+    writing = [store | activations.words.write | activations.flush]
     for _ in range(buffer_cost.store_latency(spec.activations)):
         writing.append(claims.past(writing[-1]))
     claims.always("no word is written when a step begins", ~begins | ~Cat(writing).any())
@@ -139,7 +144,7 @@ READING = ("elaborate", " | reading", "")
     ((READING,), READ, "no line is asked for when a step begins"),
     ((("elaborate", " | element.busy", ""),), COMPUTE, "nothing works when a step begins"),
     ((("elaborate", " | writing.storing", ""),), WRITE, "no word is written when a step begins"),
-    ((("_write", "asking=scan.active, storing=storing", "asking=0, storing=storing & 0"),), WRITE,
+    ((("_write", "asking=asking, storing=storing", "asking=0, storing=storing & 0"),), WRITE,
      "no piece is under way when a step begins"),
 ])
 def test_a_machine_that_does_not_wait_is_refuted(
