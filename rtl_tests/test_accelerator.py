@@ -6,6 +6,7 @@ A case that fails is repeated by its seed and number: `many(random_design(seed),
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ CYCLE_LIMIT = 200_000
 """Many times what any case takes."""
 
 
+@cache
 def module_of(design: AcceleratorDesign) -> VerilogModule:
     return unit_module(Accelerator(AcceleratorSpec.of(design)), "accelerator")
 
