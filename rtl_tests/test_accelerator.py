@@ -1,6 +1,7 @@
 """The accelerator gives golden's integers in the cycles of ELECTOR's reference, step by step.
 
-A case that fails is repeated by its seed and number: `many(random_design(seed), seed)[number]`.
+A case that fails is repeated by its seed and number: `many(random_design(seed), seed)[number]` in
+the long suite, `many(SMALL, SEED)[number]` or `few(UNEVEN, SEED)[number]` in the normal one.
 """
 
 from __future__ import annotations
