@@ -43,7 +43,7 @@ class Chain(wiring.Component):
             m.submodules[f"adder_{place}"] = adder
             following = Signal(8, name=f"number_{place}")
             m.d.comb += [adder.i.p.a.eq(number), adder.i.p.b.eq(self.other),
-                         following.eq(adder.total ^ number)]
+                         following.eq(adder.total + 1)]
             number = following
         m.d.comb += self.result.eq(number)
         return m
