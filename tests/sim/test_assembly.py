@@ -53,12 +53,12 @@ STEPS: list[dict[str, int]] = [
     {**COMPUTE, "last_i": 2, "initial": INITIAL.index("sums"), "closing": 1, "compute_left": 1,
      "compute_right": 1, **READ_LEFT, "left_line": 14, "left_rows": 1,
      **READ_RIGHT, "right_line": 5, "bias_enable": 1},
-    {**COMPUTE, "last_i": 1, "origin_i": 2, "initial": INITIAL.index("bias"),
+    {**COMPUTE, "last_i": 1, "first_tile_i": 1, "origin_i": 2, "initial": INITIAL.index("bias"),
      **READ_LEFT, "left_bank": 1, "left_line": 15, "left_rows": 1, "left_absent": 1,
      **READ_RIGHT, "right_bank": 1, "right_line": 6, "right_absent": 1,
      **WRITE, "write_line": 40, "write_rows": 2},
-    {**COMPUTE, "last_i": 1, "origin_i": 2, "initial": INITIAL.index("sums"), "closing": 1,
-     "compute_left": 1, "compute_right": 1, "result_bank": 1},
+    {**COMPUTE, "last_i": 1, "first_tile_i": 1, "origin_i": 2, "initial": INITIAL.index("sums"),
+     "closing": 1, "compute_left": 1, "compute_right": 1, "result_bank": 1},
     {**WRITE, "write_bank": 1, "write_line": 42, "write_rows": 1, "write_flush": 1},
 ]
 """Of 3 rows by 2 columns of 6 elements, in tiles of 2 by 2 and segments of 4, one after another."""
