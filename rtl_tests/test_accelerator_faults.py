@@ -193,6 +193,22 @@ def _values() -> Iterator[tuple[str, Fault]]:
     yield from each("norm", "step", lambda fields: fields.get("right_enable"), [
         {"right_weights": 1}])
     yield from each("norm", "step", lambda fields: fields.get("load"), [{"load": 0}])
+    yield from each("product", "configure", lambda _: True, [{"groups": LANES + 1}])
+    for way in ("drain", "fill"):
+        # A sum of a row; of the bank that is computed; behind the last word.
+        yield from each("softmax", "step", lambda _: True, [{f"{way}_enable": 1}])
+        yield from each(
+            "product", "step", lambda fields: fields.get("compute") and not fields.get("sums_bank"),
+            [{f"{way}_enable": 1, f"{way}_bank": 0}])
+        for word in (BUFFER.words, BUFFER.words - 1, (1 << 20) - 1):
+            header, configure, *rest = changed(
+                "product", "step", lambda fields: not fields.get("compute"),
+                {f"{way}_enable": 1, f"{way}_word": word})
+            spills = Descriptor("configure", {**configure.fields, "groups": 1})
+            yield f"product: {way}_word {word}", Fault(
+                "product", [header, spills, *rest], "out_of_range")
+    yield from each("product", "step", lambda fields: fields.get("write_enable"), [
+        {"drain_enable": 1}])
 
     yield from each("product", "step", lambda fields: fields.get("left_enable"), [
         {"left_line": LINES}, {"left_line": 2 * LINES}, {"left_line": (1 << 20) - 1},

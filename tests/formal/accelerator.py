@@ -34,12 +34,14 @@ SPEC = least(4)
 
 HEADER = Descriptor("header", {"version": FORMAT_VERSION, "machine": SPEC.number})
 PRODUCT = Descriptor("configure", {
-    "unroll_b": 1, "unroll_i": 2, "unroll_j": 2, "lane_i": 2, "lane_j": 1, "limit": 8})
+    "unroll_b": 1, "unroll_i": 2, "unroll_j": 2, "lane_i": 2, "lane_j": 1, "limit": 8,
+    "groups": SPEC.lanes // SPEC.sums_together})
 COMPUTE = {"compute": 1, "windows": 1, "closing": 1, "result_bank": 1,
            **{f"{kind}_{name}": 1 for kind in ("tiles", "last") for name in "bij"}}
 READ = {f"{side}_{name}": value for side in ("left", "right") for name, value in (
     ("enable", 1), ("bank", 1), ("b", 2), ("rows", 2), ("lines", 2))}
 WRITE = {"write_enable": 1, "write_b": 2, "write_rows": 4, "write_pieces": 2, "write_flush": 1}
+DRAIN, FILL = ({f"{way}_enable": 1} for way in ("drain", "fill"))
 
 
 def steps(fields):

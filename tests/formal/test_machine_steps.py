@@ -8,7 +8,7 @@ any time from its start on.
 import re
 
 import pytest
-from accelerator import COMPUTE, READ, SPEC, WRITE, give, least, steps
+from accelerator import COMPUTE, DRAIN, FILL, READ, SPEC, WRITE, give, least, steps
 from amaranth.hdl import Cat, Module, Signal
 from insides import insides
 from mutations import mutated_class
@@ -146,6 +146,9 @@ READING = ("elaborate", " | reading", "")
     ((("elaborate", " | writing.storing", ""),), WRITE, "no word is written when a step begins"),
     ((("_write", "asking=asking, storing=storing", "asking=0, storing=storing & 0"),), WRITE,
      "no piece is under way when a step begins"),
+    ((("_write", "asking = scan.active | drain.active", "asking = scan.active"),), DRAIN,
+     "no sum is under way when a step begins"),
+    ((("_read", " | fill.active", ""),), FILL, "no line is asked for when a step begins"),
 ])
 def test_a_machine_that_does_not_wait_is_refuted(
         mutations, fields, claim, monkeypatch, tmp_path):
