@@ -8,8 +8,9 @@ from hwgen.simulation.machine import MachineCase, MachineResult, Word
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.buffer.golden import pack
 from model.recording import RecordedProduct
-from rtl_tests.buffer_contents import Contents, read_rows, words_of_lines
+from rtl_tests.buffer_contents import read_rows, words_of_lines
 from sim.layer import LayerProgram
+from sim.machine_jobs import Contents
 from sim.placement import Tensor
 
 

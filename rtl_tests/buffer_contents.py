@@ -7,42 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from hwgen.simulation.machine import Word
-from hwgen.units.buffer.golden import Image, pack
-from hwgen.units.buffer.spec import BIASES, EVEN_WORDS, LINE_ENTRIES, ODD_WORDS, BufferSpec
-
-
-class Contents:
-    """A buffer that is filled from its first line on.
-
-    Parameters
-    ----------
-    spec : the buffer
-    """
-
-    def __init__(self, spec: BufferSpec) -> None:
-        self.spec = spec
-        self.words: dict[Word, int] = {}
-        self.line = self.position = 0
-
-    def place(self, rows: np.ndarray) -> int:
-        """Put rows, [rows, elements], behind what is there; return their first line.
-
-        Raises
-        ------
-        ValueError
-            If they do not fit.
-        """
-        base = self.line
-        image = pack(self.spec, rows, base, self.position)
-        self.words |= {word[:3]: word[3] for word in image.writes()}
-        self.line += len(rows) * -(-rows.shape[1] // self.spec.window)
-        self.position += -(-int(image.used.max()) // self.spec.piece) * self.spec.piece
-        return base
-
-    def bias(self, values: np.ndarray, first: int = 0) -> None:
-        """Put biases at addresses from `first` on."""
-        for number, value in enumerate(values.tolist(), first):
-            self.words[BIASES, 0, number] = value % (1 << self.spec.bias_bits)
+from hwgen.units.buffer.golden import Image
+from hwgen.units.buffer.spec import EVEN_WORDS, LINE_ENTRIES, ODD_WORDS, BufferSpec
 
 
 def words_of_lines(spec: BufferSpec, base: int, lines: int, start: int) -> list[Word]:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from hwgen.design import AcceleratorDesign
@@ -20,10 +21,11 @@ from hwgen.simulation.module import VerilogModule
 from hwgen.units.accelerator.rtl import Accelerator
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from model.space import TransformerDesign
-from rtl_tests.accelerator_cases import Case, differences, prepare
+from rtl_tests.accelerator_cases import Case, differences, prepare, random_product
 from rtl_tests.accelerator_coverage import BINS, count_bins, report
 from rtl_tests.accelerator_draws import (
     in_every_order,
+    in_order,
     random_cases,
     random_design,
     small_design,
@@ -108,6 +110,24 @@ def test_the_small_designs_cover_their_bins() -> None:
     counts = count_bins([*many(SMALL, SEED), *few(UNEVEN, SEED)])
     print(report(counts))
     assert not [name for name in BINS if name not in NOT_IN_SMALL and not counts[name]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_noise_is_the_same_in_every_order(simulator: str) -> None:
+    design = small_design(stochastic_rounding=True)
+    results, cases = [], []
+    for order in ("bijk", "kjib", "jkbi", "ikbj"):
+        for transposed in (False, True):
+            rng = np.random.default_rng(7)
+            made = random_product(rng, in_order(design, order), (2, 9, 11, 20),
+                                  transposed=transposed, seed=777)
+            cases.append(made)
+            results.append(np.swapaxes(made.result, 1, 2) if transposed else made.result)
+    assert all(np.array_equal(results[0], one) for one in results[::2])
+    nearest = random_product(np.random.default_rng(7), design, (2, 9, 11, 20))
+    assert not np.array_equal(results[0], nearest.result)
+    check(design, cases, 7, simulator)
 
 
 @pytest.mark.slow

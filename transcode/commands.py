@@ -186,12 +186,16 @@ def generate(
 ) -> None:
     """Write the Verilog of a design's units, a manifest, and jobs that prove it.
 
+    Of a design of one PE, also the whole accelerator, with programs that prove it.
+
     With --pick the jobs are recorded from the chosen pair's trained model, with the cycles that
     ELECTOR predicts; otherwise they are drawn at random from the seed.
 
     Example: transcode generate runs/first --pick knee --out build/knee
     """
+    from hwgen.design import AcceleratorDesign
     from hwgen.emit import generate as emit
+    from sim.machine_jobs import random_jobs
     from transcode.front import is_run, pair_of
 
     with progress_bar(not quiet) as progress:
@@ -207,7 +211,9 @@ def generate(
             raise ValueError(f"--pick chooses from a search run, and {source} is none")
         else:
             progress(0.1, "writing Verilog")
-            emit(source, out, seed=seed)
+            design = AcceleratorDesign.load(source)
+            programs = random_jobs(design, seed) if design.pes == 1 else ()
+            emit(design, out, seed=seed, programs=programs)
         progress(1.0, "done")
     console.print(f"{out}: Verilog, manifest.json, jobs", highlight=False)
     console.print(f"next: transcode verify {out}", highlight=False)
