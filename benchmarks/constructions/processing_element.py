@@ -22,9 +22,9 @@ CLOCK_PS = 1429
 TREES, JOINED, FLAT = "trees", "joined", "flat"
 """The processing element without lanes and engines; its netlists joined; mapped as one."""
 
-AROUND = ("buffer of activations", "buffer of weights", "sequencer", "scan of left lines",
-          "scan of right lines", "scan of pieces", "scan of places", "ports")
-"""What an accelerator has beside a processing element."""
+AROUND = ("buffer of activations", "buffer of weights", "sequencer", "scan of lines",
+          "scan of pieces", "scan of places", "ports")
+"""What an accelerator has beside a processing element; lines are scanned twice."""
 
 Maker = tuple[Any, Callable[[], Any]]
 """What a part is made from, and how it is elaborated."""
@@ -143,38 +143,30 @@ def makers(spec: AcceleratorSpec) -> dict[str, Maker]:
 def accelerator_makers(spec: AcceleratorSpec) -> dict[str, Maker]:
     """How what is around the processing element is made; memories of buffers are black boxes."""
     from hwgen.lib.memory import SynchronousMemory
-    from hwgen.technology.flow.outline import outline
+    from hwgen.technology.flow.outline import outline, parts_of
     from hwgen.units.accelerator.rtl import Accelerator
     from hwgen.units.accelerator.scan import LineScan, PieceScan, PlaceScan
     from hwgen.units.accelerator.sequencer import Sequencer
     from hwgen.units.buffer.rtl import Buffer
     from hwgen.units.processing_element.rtl import ProcessingElement
 
-    lane = spec.lane
-    memories = {SynchronousMemory: lambda each: f"memory_{each.depth}x{each.width}"}
-    inside: dict[type, Callable[[Any], str]] = {
+    kinds: dict[type, Callable[[Any], str]] = {
         ProcessingElement: lambda _: "ProcessingElement",
-        Buffer: lambda each: "weights" if each.spec == spec.weights else "activations",
-    }
-    scans = {LineScan: lambda each: f"LineScan_{each.read.shape().size}",
-             PieceScan: lambda _: "PieceScan", PlaceScan: lambda _: "PlaceScan",
-             Sequencer: lambda _: "Sequencer"}
-    return {
-        "buffer of activations": (spec.activations, lambda: outline(
-            Buffer(spec.activations), "activations", memories)),
-        "buffer of weights": (spec.weights, lambda: outline(
-            Buffer(spec.weights), "weights", memories)),
-        "sequencer": (None, lambda: outline(Sequencer(spec), "Sequencer", {})),
-        "scan of left lines": (lane, lambda: outline(
-            LineScan(lane.tile_b, lane.tile_x), "LineScan", {})),
-        "scan of right lines": (lane, lambda: outline(
-            LineScan(lane.tile_b, lane.tile_y), "LineScan", {})),
-        "scan of pieces": (lane, lambda: outline(PieceScan(
-            lane.tile_b, lane.tile_x, lane.tile_y, lane.piece, spec.activations.pieces),
-            "PieceScan", {})),
-        "scan of places": (None, lambda: outline(PlaceScan(), "PlaceScan", {})),
-        "ports": (None, lambda: outline(Accelerator(spec), "Accelerator", inside | scans)),
-    }
+        Buffer: lambda each: "WeightBuffer" if each.spec == spec.weights else "ActivationBuffer",
+        Sequencer: lambda _: "Sequencer", LineScan: lambda _: "LineScan",
+        PieceScan: lambda _: "PieceScan", PlaceScan: lambda _: "PlaceScan"}
+    memories = {SynchronousMemory: lambda each: f"memory_{each.depth}x{each.width}"}
+
+    def part(name: str) -> Any:
+        return outline(parts_of(Accelerator(spec), kinds)[name], name, memories)
+
+    names = ("ActivationBuffer", "WeightBuffer", "Sequencer", "LineScan", "PieceScan", "PlaceScan")
+    owns = (spec.activations, spec.weights, None, None, None, None)
+    found: dict[str, Maker] = {
+        row: (own, lambda name=name: part(name))
+        for row, name, own in zip(AROUND, names, owns, strict=False)}
+    return {**found, AROUND[-1]: (
+        None, lambda: outline(Accelerator(spec), "Accelerator", kinds))}
 
 
 @dataclass(frozen=True)
@@ -226,11 +218,13 @@ def components(name: str, spec: AcceleratorSpec, *, whole: bool, around: bool
 
 def measure(made: Any, clock_ps: int) -> Row:
     """Area and path of a part; of joined netlists the longest path through all of them."""
+    from hwgen.technology.flow.isolation import isolated
     from hwgen.technology.flow.timing import critical_path
 
     folder = _folder(made)
     if isinstance(made, Joined):
         whole, *found = (_netlist(each, clock_ps)[0] for each in (made.whole, *made.blocks))
+        found = [isolated(each) for each in found]
         path = critical_path(whole, folder, clock_ps, parts=found)
         counts = {part.name: sum(cell.kind == part.name for cell in whole.cells) for part in found}
         netlists = [(whole, 1), *((part, counts[part.name]) for part in found)]

@@ -138,7 +138,8 @@ def test_committed_points_are_complete_and_print(capsys):
         listed = sum(each["count"] * each["macro_um2"] for each in found[name]["memories"]
                      if each["macro"])
         assert found[name]["element"]["macros_um2"] == pytest.approx(listed, rel=1e-4)
-    assert edge["area_um2"] == pytest.approx(edge["joined"]["area_um2"], rel=1e-4)
+    # Buffers that isolate blocks are in the joined netlists only.
+    assert 0 <= edge["joined"]["area_um2"] / edge["area_um2"] - 1 < 0.005
     for name, each in found.items():
         pe_area.show(name, each)
     text = capsys.readouterr().out

@@ -60,7 +60,10 @@ endmodule
 
 
 def liberty(
-    macros: Sequence[MemoryMacro], boxes: Sequence[tuple[BlackBox, Boundary]] = ()
+    macros: Sequence[MemoryMacro],
+    boxes: Sequence[tuple[BlackBox, Boundary]] = (),
+    *,
+    buffered: bool = False,
 ) -> str:
     """Return a liberty library with area, timing and pin loads of black boxes (ns, fF).
 
@@ -68,8 +71,9 @@ def liberty(
     ----------
     macros : memories
     boxes : other parts, and what they are like from outside
+    buffered : whether an input weighs as that of one slice, as if what drives several were buffered
     """
-    cells = [_cell(macro, macro_timing(macro)) for macro in macros]
+    cells = [_cell(macro, macro_timing(macro, buffered)) for macro in macros]
     cells += [_cell(box, boundary) for box, boundary in boxes]
     ports = [*(macro.ports for macro in macros), *(box.ports for box, _ in boxes)]
     widths = sorted({width for each in ports for _, width in each.values()})
@@ -101,11 +105,11 @@ def _header(macro: MemoryMacro | BlackBox) -> str:
     return f"module {macro.name} ({ports});"
 
 
-def macro_timing(macro: MemoryMacro) -> Boundary:
+def macro_timing(macro: MemoryMacro, buffered: bool = False) -> Boundary:
     """Area, timing and pin loads of a memory macro."""
     cost = memory(macro.depth, macro.width)
-    return Boundary(cost.area_um2, CLOCK_FF * cost.slices, INPUT_FF * cost.slices,
-                    cost.setup_ns, cost.access_ns)
+    return Boundary(cost.area_um2, CLOCK_FF * cost.slices,
+                    INPUT_FF * (1 if buffered else cost.slices), cost.setup_ns, cost.access_ns)
 
 
 def _cell(macro: MemoryMacro | BlackBox, cost: Boundary) -> str:

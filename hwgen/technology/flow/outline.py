@@ -38,6 +38,21 @@ def outline(component: Any, name: str, kinds: Kinds) -> Elaborated:
     return replace(elaborated, boxes=tuple(boxes.values()))
 
 
+def parts_of(component: Any, kinds: Kinds) -> dict[str, Any]:
+    """Return the first part of each name that a component has, as `outline` names them."""
+    found: dict[str, Any] = {}
+
+    def named(name_of: Callable[[Any], str]) -> Callable[[Any], str]:
+        def name(part: Any) -> str:
+            found.setdefault(name_of(part), part)
+            return name_of(part)
+
+        return name
+
+    outline(component, "top", {kind: named(name_of) for kind, name_of in kinds.items()})
+    return found
+
+
 @contextmanager
 def _outlined(top: Any, kinds: Kinds, boxes: dict[str, BlackBox]) -> Iterator[None]:
     """Make components of `kinds`, other than `top`, elaborate as instances of black boxes."""

@@ -63,7 +63,8 @@ def critical_path(
     library : standard cells; Nangate45 by default
     wire_load : whether nets have the capacitance of the library's default wire-load model, which
         estimates it by fan-out, or none
-    parts : netlists of black boxes, into which paths go on
+    parts : netlists of black boxes, into which paths go on; inputs of memories then weigh as those
+        of one slice, as if what drives several were buffered
 
     Raises
     ------
@@ -88,7 +89,8 @@ def critical_path(
     if macros or boxes:
         outside = Boundary(0.0, CLOCK_FF, OUTPUT_LOAD_FF, BOUNDARY_NS, BOUNDARY_NS)
         (folder / "macros.lib").write_text(
-            liberty(list(macros.values()), [(box, outside) for box in boxes]))
+            liberty(
+                list(macros.values()), [(box, outside) for box in boxes], buffered=bool(parts)))
         libraries.append("macros.lib")
     inputs = " ".join(
         port for port, (direction, _) in netlist.widths.items()

@@ -195,15 +195,17 @@ class ProcessingElement(wiring.Component):
         """What a softmax engine and the norm engine have in common."""
         configuration, step = self.configuration, self.step
         valid, request = leaf["request"]
+        # The row's place in its sequence and in the next one, side by side: one of them counts.
         row = Signal(15, name=f"{kind}_row_{number}")
+        beyond = Signal(signed(16), name=f"{kind}_row_beyond_{number}")
         m.d.comb += [
             row.eq(step.origin_i + number),
+            beyond.eq(step.origin_i - configuration.sequence + number),
             engine.step.start.eq(leaf["start"][0] & step.compute & self._kind(kind)
                                  & (number < step.tiles_i)),
             engine.step.bank.eq(step.compute_left),
             engine.step.result_bank.eq(step.result_bank),
-            engine.step.row.eq(
-                row - Mux(row >= configuration.sequence, configuration.sequence, 0)),
+            engine.step.row.eq(Mux(beyond < 0, row, beyond)),
             engine.operation.threshold.eq(configuration.threshold),
             engine.operation.length.eq(configuration.length),
             engine.operation.valid_rows.eq(configuration.valid_i),
