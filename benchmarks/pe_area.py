@@ -13,14 +13,15 @@ Against it stands the sum of its units, each synthesised alone with the paramete
 there, and the sum of all of its parts: with what is in no data sheet, such as the control of a lane
 or the memories for an engine's rows. What an accelerator has around the processing element follows.
 
---synthesise measures what has changed of pe_area.csv again (about an hour for everything; needs the
-tools that `transcode characterize` needs). --figure writes docs/pe_area.svg.
+--synthesise measures what has changed of pe_area.csv again (over an hour for everything; needs the
+tools that `transcode characterize` needs). --figure writes docs/figures/pe_area.svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,7 @@ from hwgen.units.softmax import cost as softmax_cost
 from hwgen.units.stages import MACRO_BITS
 
 POINTS = Path(__file__).with_suffix(".csv")
-FIGURE = Path(__file__).parents[1] / "docs" / "pe_area.svg"
-LIMIT = 0.1
+FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "pe_area.svg"
 
 SMALL: dict[str, Any] = {
     "integer_bits": 4, "fraction_bits": 6, "tile_b": 1, "tile_x": 4, "tile_y": 4,
@@ -60,6 +60,11 @@ SMALL: dict[str, Any] = {
 """In what the small design differs from edge."""
 
 MEMORY_PREFIX = "memory "
+
+SHOWN = {"rows": "rows, expanded", "results": "results, compacted",
+         "softmax_engine control": "control", "norm_engine control": "control",
+         "lane control": "control"}
+"""What parts are called together, or where colours say whose they are."""
 
 
 def design(**changes: Any) -> AcceleratorDesign:
@@ -144,12 +149,18 @@ def of_element(spec: AcceleratorSpec, rows: Mapping[str, Row]) -> dict[str, Any]
     memories = sum(each["count"] * each["memory_um2"] for each in known)
     own = sum(each["count"] * each["units_um2"] for each in known)
     together = sum(each["count"] * each["parts_um2"] for each in known)
+    beyond: dict[str, float] = {}
+    for each in of_parts(spec, rows):
+        if not each["unit"] and not is_memory(each["part"]):
+            what = SHOWN.get(each["part"].split(",")[0], each["part"])
+            beyond[what] = beyond.get(what, 0.0) + each["count"] * each["area_um2"]
     joined, flat = rows[JOINED], rows.get(FLAT)
     return {
         "area_um2": whole,
         "memory_um2": memories,
         "units_um2": own,
         "parts_um2": together,
+        "beyond_units_um2": {**beyond, "blocks mapped as one": whole - together},
         "over_units": (whole - memories) / own - 1,
         "over_units_with_memories": whole / own - 1,
         "over_parts": whole / together - 1,
@@ -217,6 +228,8 @@ def show(name: str, found: Mapping[str, Any]) -> None:
     table(("the element against", "µm²", "difference"), [
         ("its units (element without memories of flip-flops)", f"{element['units_um2']:,.0f}",
          f"{element['over_units']:+.1%}"),
+        *((f"– {what}", f"{area_um2:,.0f}", f"{area_um2 / element['units_um2']:+.1%}")
+          for what, area_um2 in element["beyond_units_um2"].items()),
         ("its units (element with them)", f"{element['units_um2']:,.0f}",
          f"{element['over_units_with_memories']:+.1%}"),
         ("all of its parts", f"{element['parts_um2']:,.0f}", f"{element['over_parts']:+.1%}")])
@@ -242,11 +255,6 @@ def show(name: str, found: Mapping[str, Any]) -> None:
                 *path(each)) for each in found["around"]])
 
 
-SHOWN = {"rows": "rows, expanded", "results": "results, compacted",
-         "softmax_engine control": "control", "norm_engine control": "control",
-         "lane control": "control"}
-"""What parts are called in the figure, where colours say whose they are."""
-
 BLOCKS = {"lane": "lanes", "softmax_engine": "softmax engines", "norm_engine": "norm engine",
           TREES: "trees"}
 
@@ -260,10 +268,13 @@ def figure(found: Mapping[str, Any]) -> str:
         part = "memories of flip-flops" if is_memory(each["part"]) else each["part"].split(",")[0]
         place = SHOWN.get(part, part), BLOCKS[each["block"]]
         cells[place] = cells.get(place, 0.0) + each["count"] * each["area_um2"] / 1e6
-    macros = {
-        (each["memory"].removesuffix("_0").replace("_", " "), BLOCKS[each["block"]]):
-            each["count"] * each["macro_um2"] / 1e6
-        for each in found["memories"] if each["macro"]}
+    macros: dict[tuple[str, str], float] = {}
+    for each in found["memories"]:
+        if each["macro"]:
+            # Numbers tell banks apart.
+            name = re.sub(r"_\d+$", "", each["memory"]).replace("_", " ")
+            place = name, BLOCKS[each["block"]]
+            macros[place] = macros.get(place, 0.0) + each["count"] * each["macro_um2"] / 1e6
     return bars_figure([bars_of("standard cells (mm²)", cells, Bars),
                         bars_of("memory macros (mm²)", macros, Bars)])
 

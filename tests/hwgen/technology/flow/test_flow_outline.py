@@ -5,7 +5,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.technology.flow.outline import outline
+from hwgen.technology.flow.isolation import isolated
+from hwgen.technology.flow.netlist import Cell, MemoryMacro, Netlist
+from hwgen.technology.flow.outline import outline, parts_of
 from hwgen.technology.flow.synthesis import elaborate, synthesise
 from hwgen.technology.flow.timing import critical_path
 
@@ -90,3 +92,29 @@ def test_paths_go_on_in_parts(flow_tools, tmp_path):
     assert cut.delay_ns < joined.delay_ns == pytest.approx(flat.delay_ns, rel=0.15)
     assert cut.start == "adder"
     assert joined.end.startswith("adder.total")
+
+
+def test_inputs_with_large_loads_have_buffers(flow_tools):
+    cells = [Cell(f"c{number}", "INV_X1", {"A": ("a" if number < 30 else "b",),
+                                           "ZN": (f"n{number}",)}) for number in range(33)]
+    macro = MemoryMacro("memory_32x2", 32, 2)
+    cells.append(Cell("memory", macro.name, {"clk": ("clk",), "read_address": ("b", "c")}))
+    widths = {port: ("input", 1) for port in ("clk", "a", "b", "c")}
+    part = Netlist("part", (), widths, tuple(cells), {}, (macro,), False, 20.0, 0.0)
+    found = isolated(part)
+    # An inverter weighs 1.7 fF, a memory's input 5 fF: 51 fF, 10.1 fF and 5 fF.
+    buffers = {cell.pins["A"]: cell for cell in found.cells if cell.kind.startswith("BUF")}
+    assert {pins: cell.kind for pins, cell in buffers.items()} == {
+        ("a",): "BUF_X4", ("b",): "BUF_X1"}
+    assert found.area_um2 == pytest.approx(20 + 1.862 + 0.798)
+    inside = {pins: cell.pins["Z"][0] for pins, cell in buffers.items()}
+    kept = {cell.name: cell for cell in found.cells}
+    assert all(kept[f"c{number}"].pins["A"] == (inside["a",],) for number in range(30))
+    assert kept["memory"].pins == {"clk": ("clk",), "read_address": (inside["b",], "c")}
+    assert isolated(found).area_um2 == found.area_um2
+
+
+def test_parts_of_a_component_by_name():
+    chain = Chain(8, 4, 8)
+    assert parts_of(chain, {Adder: lambda each: f"adder_{each.bits}"}) == {
+        "adder_8": chain.adders[0], "adder_4": chain.adders[1]}
