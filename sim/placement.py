@@ -105,6 +105,7 @@ def place(plans: Iterable[Plan], workload: Workload, slack: float = 0.125) -> Pl
     lines = _Space("lines", spec.activations.lines)
     words = _Space("words", spec.activations.words)
     weight_lines = _Space("lines of weights", spec.weights.lines)
+    weight_words = _Space("words of weights", spec.weights.words)
     biases = _Space("biases", spec.weights.biases)
     placement = Placement()
     batch = workload.batch_size or plans[0].design.batch_size
@@ -116,8 +117,7 @@ def place(plans: Iterable[Plan], workload: Workload, slack: float = 0.125) -> Pl
     def settle(name: str, rows: int, elements: int, density: float) -> None:
         per_row = math.ceil(elements / window)
         taken = rows * per_row
-        most = min(1.0, density * (1 + slack))
-        size = math.ceil(most * taken) + 1
+        size = _words(taken, density, slack)
         start = words.take(size) * piece
         placement.tensors[name] = Tensor(
             lines.take(taken), rows, elements, start, start + size * piece)
@@ -139,7 +139,7 @@ def place(plans: Iterable[Plan], workload: Workload, slack: float = 0.125) -> Pl
                 settle(name, rows, elements, plan.task.read_densities[index])
         settle(plan.task.label, *shapes[plan.task.label], plan.task.write_density)
         sums = words.take(plan.waves_inside * plan.sum_words) if _spills(plan) else 0
-        placement.weights.update(_weight(plan, weight_lines, biases, window))
+        placement.weights.update(_weight(plan, weight_lines, weight_words, biases, window, slack))
         placement.homes[plan.task.label] = _homes(plan, placement, batch, window, sums)
         if _spills(plan):
             words.free(sums)
@@ -175,18 +175,26 @@ def _shape(plan: Plan) -> tuple[int, int]:
     return b * i, j
 
 
+def _words(lines: int, density: float, slack: float) -> int:
+    """Words of each bank for lines of a density, the last of them perhaps not full."""
+    return math.ceil(min(1.0, density * (1 + slack)) * lines) + 1
+
+
 def _weight(
-    plan: Plan, lines: _Space, biases: _Space, window: int
+    plan: Plan, lines: _Space, words: _Space, biases: _Space, window: int, slack: float
 ) -> dict[str, Weight]:
     operation, extents = plan.task.operation, plan.extents
-    per_row = math.ceil(extents["k"] / window)
-    if operation.kind == "add_norm":
-        return {plan.task.label: Weight(lines.take(2 * per_row), 2, extents["k"], 0)}
-    if not operation.has_weight:
+    norm = operation.kind == "add_norm"
+    if not (norm or operation.has_weight):
         return {}
-    rows = extents["j"]
+    rows = 2 if norm else extents["j"]
+    taken = rows * math.ceil(extents["k"] / window)
+    # An image has its values one after another: only their number counts.
+    words.take(_words(taken, 1.0 if norm else plan.task.weight_density, slack))
     return {
-        plan.task.label: Weight(lines.take(rows * per_row), rows, extents["k"], biases.take(rows))
+        plan.task.label: Weight(
+            lines.take(taken), rows, extents["k"], 0 if norm else biases.take(rows)
+        )
     }
 
 

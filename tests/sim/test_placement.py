@@ -129,6 +129,7 @@ def test_heads_that_are_no_whole_lines_are_refused() -> None:
         ({"activation_buffer_kib": 3}, "0.key writes what is not to stay in the buffers"),
         ({"activation_buffer_kib": 6}, "109 words do not fit one after another in 306"),
         ({"mask_buffer_kib": 3}, "lines of weights do not fit one after another in 1536"),
+        ({"weight_buffer_kib": 16}, "217 words of weights do not fit one after another in 818"),
         ({"weight_buffer_kib": 1}, "0.query reads what is not in the buffers"),
         ({"loop_order": "kijb"}, "0.value: the partial sums are not to stay in the buffers"),
     ],
