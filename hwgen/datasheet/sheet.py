@@ -89,8 +89,8 @@ def default_spec(unit: str, design: str = DEFAULT_DESIGN) -> tuple[Any, str]:
     """Return the spec of a unit's default, and where it comes from.
 
     It is the design's, or that of the design with stochastic rounding where only such a design has
-    the unit, unless `hwgen/units/<unit>/workload.py` lists specs as SPECS: then it is the first of
-    them.
+    the unit. Of the default design, or of a unit that the design lacks, it is the first of the
+    SPECS in `hwgen/units/<unit>/workload.py`, where it lists some.
 
     Raises
     ------
@@ -99,9 +99,9 @@ def default_spec(unit: str, design: str = DEFAULT_DESIGN) -> tuple[Any, str]:
     """
     name = f"hwgen.units.{unit}.workload"
     listed = getattr(import_module(name), "SPECS", None) if find_spec(name) else None
-    if listed:
-        return listed[0], f"the first of `SPECS` in `hwgen/units/{unit}/workload.py`"
     plain = AcceleratorDesign.load(design)
+    if listed and (design == DEFAULT_DESIGN or unit not in plain.unit_specs):
+        return listed[0], f"the first of `SPECS` in `hwgen/units/{unit}/workload.py`"
     rounding = plain.model_copy(update={"stochastic_rounding": True})
     for made, origin in ((plain, ""), (rounding, " with stochastic rounding")):
         if unit in made.unit_specs:

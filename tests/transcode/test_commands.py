@@ -13,7 +13,6 @@ from hwgen.design import AcceleratorDesign
 from hwgen.emit import generate
 from model.space import TransformerDesign
 from sim import Workload, evaluate
-from transcode.commands import simulate
 
 TRANSCODE = Path(sys.executable).with_name("transcode")
 
@@ -52,17 +51,8 @@ def test_simulate_prints_a_table_that_names_what_is_not_proven() -> None:
     done = run("simulate", "bert-tiny", "edge", "--density", "0.5")
     assert done.returncode == 0, done.stderr
     assert re.search(r"area \(mm²\)\s*│\s*54\.06", done.stdout)
-    assert "cycles not yet proven in RTL: none" in done.stdout
+    assert "cycles not yet proven in RTL: embedding, pooler_tanh" in done.stdout
     assert "not priced: dynatran" in done.stdout
-
-
-def test_operations_of_a_unit_without_rtl_are_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lane = ("pre_sparsity", "mac_lane", "dynatran", "post_sparsity")
-    monkeypatch.setattr("sim.report.RTL_UNITS", (*lane, "softmax"))
-    simulate("bert-tiny", ["edge"], density=0.5)
-    assert "cycles not yet proven in RTL: embedding" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
