@@ -105,7 +105,8 @@ def build(module: VerilogModule, simulator: Simulator) -> Path:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
             _forget_old(folder)
-    os.utime(done)
+        # While it is locked: what is used now is not among the oldest.
+        os.utime(done)
     return done
 
 
@@ -124,7 +125,12 @@ def _forget_old(folder: Path) -> None:
         reverse=True,
     )
     for path in builds[KEPT_BUILDS:]:
-        shutil.rmtree(path, ignore_errors=True)
+        with path.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # another process is about to use it
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _run_build(module: VerilogModule, simulator: Simulator, folder: Path) -> None:
