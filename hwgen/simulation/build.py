@@ -119,18 +119,20 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _forget_old(folder: Path) -> None:
-    builds = sorted(
-        (path for path in folder.iterdir() if path.is_dir() and not path.suffix),
-        key=lambda path: path.stat().st_mtime,
-        reverse=True,
-    )
-    for path in builds[KEPT_BUILDS:]:
+    used = {
+        path: path.stat().st_mtime
+        for path in folder.iterdir()
+        if path.is_dir() and not path.suffix
+    }
+    newest_first = sorted(used, key=lambda path: used[path], reverse=True)
+    for path in newest_first[KEPT_BUILDS:]:
         with path.with_suffix(".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue  # another process is about to use it
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir() and path.stat().st_mtime == used[path]:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _run_build(module: VerilogModule, simulator: Simulator, folder: Path) -> None:
