@@ -12,9 +12,7 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
-from amaranth.lib.wiring import In
-
+from hwgen.lib.parts import instance, ports_of
 from hwgen.technology.flow.netlist import BlackBox
 from hwgen.technology.flow.synthesis import Elaborated, elaborate
 
@@ -73,28 +71,14 @@ def _box_or_inside(
     def elaborate(component: Any, platform: Any) -> Any:
         if component is top:
             return inside(component, platform)
-        ports, connections = _ports(component)
+        ports = {"clk": ("input", 1), "rst": ("input", 1)} | {
+            port: ({"i": "input", "o": "output"}[direction], len(value))
+            for port, direction, value in ports_of(component)
+        }
         name = name_of(component)
         box = boxes.setdefault(name, BlackBox(name, ports))
         if box.ports != ports:
             raise ValueError(f"parts that are called {name} have different ports")
-        m = Module()
-        m.submodules.box = Instance(name, **connections)
-        return m
+        return instance(name, component)
 
     return elaborate
-
-
-def _ports(component: Any) -> tuple[dict[str, tuple[str, int]], dict[str, Value]]:
-    """Direction and width of a component's ports, named as those of a top module, and values."""
-    ports = {"clk": ("input", 1), "rst": ("input", 1)}
-    connections: dict[str, Value] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
-    for path, member, port in component.signature.flatten(component):
-        value = Value.cast(port)
-        if not len(value):
-            continue
-        name = "__".join(map(str, path))
-        inward = member.flow == In
-        ports[name] = ("input" if inward else "output", len(value))
-        connections[f"{'i' if inward else 'o'}_{name}"] = value
-    return ports, connections
