@@ -60,6 +60,8 @@ def test_a_lane_and_an_engine_share_a_leaf(
         ({"tile_x": 6}, "tile_x must be a power of two for an accelerator's RTL, not 6"),
         ({"k_segment": 12}, "k_segment must be a multiple of window = 8 for an accelerator's RTL, "
                             "not 12"),
+        ({"window": 2, "k_segment": 4},
+         "window must be at least 3 for a partial sum to fit a line of an accelerator's RTL, not 2"),
         # What a block of it refuses, in that block's words.
         ({"lanes_per_pe": 257}, "lanes must be a whole number from 1 to 256, not 257"),
         ({"k_segment": 8 * 65, "k_max": 1024},
@@ -79,3 +81,15 @@ def test_lines_and_pieces_of_a_cycle() -> None:
     assert cost.pieces_per_cycle(4, 8, 4, 1) == 2
     assert cost.pieces_per_cycle(1, 8, 4, 1) == 1
     assert cost.pieces_per_cycle(4, 8, 4, 2) == 4
+
+
+@pytest.mark.parametrize(
+    ("lanes", "window", "bits", "accumulator_bits", "together"),
+    # A line of 64 · 20 bits has room for 24 sums of 52: 16 side by side, as far as there are lanes.
+    [(16, 64, 20, 52, 16), (32, 64, 20, 52, 16), (12, 64, 20, 52, 8), (4, 8, 10, 28, 2),
+     (4, 4, 20, 52, 1), (1, 64, 20, 52, 1)],
+)
+def test_lanes_that_move_a_sum_side_by_side(
+    lanes: int, window: int, bits: int, accumulator_bits: int, together: int
+) -> None:
+    assert cost.sums_per_cycle(lanes, window, bits, accumulator_bits) == together

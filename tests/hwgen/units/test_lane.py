@@ -15,6 +15,7 @@ from lane_bench import Bench, Product, expected_cycles, expected_values, lane_sp
 from hwgen.lib.memory import SynchronousMemory
 from hwgen.units.lane import rtl
 from hwgen.units.lane.cost import cycles
+from hwgen.units.lane.golden import tile_seed
 from hwgen.units.lane.rtl import Lane
 from hwgen.units.mac_lane.golden import RELU
 
@@ -238,3 +239,11 @@ def test_what_a_spec_is_made_of() -> None:
         "left_masks": (32, 4), "left_values": (32, 24), "right_masks": (64, 4),
         "right_values": (64, 24), "biases": (8, 18),
         "sums_0": (24, 18), "sums_1": (24, 18), "results": (24, 14)}
+
+
+def test_a_seed_for_each_tile() -> None:
+    # Golden and RTL take the places from one table: here they stand as numbers.
+    assert tile_seed(777, 3, 2, 5, 16) == 777 + 3 * 4096 + 2 * 64 + 5
+    assert tile_seed(65530, 0, 0, 9, 16) == 3
+    tiles = tile_seed(0, *np.indices((4, 64, 64)), noise_bits=16)
+    assert len(np.unique(tiles)) == tiles.size == 16384
