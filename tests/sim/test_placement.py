@@ -159,3 +159,10 @@ def test_a_layer_is_one_program_of_all_its_steps() -> None:
     assert len(layered.steps()) == len(opcodes) - 2
     with pytest.raises(ValueError, match="layer must be below 1, not 1"):
         layer_program(made, work, RecordedMasks(recording, work), 1)
+
+
+def test_a_bank_may_hold_an_eighth_more_than_is_declared() -> None:
+    # The query: 22 rows of 32 elements are 88 lines, and half of as many words is what is declared.
+    query = place(layer(design(), workload()), workload()).tensors["0.query"]
+    assert (query.rows, query.elements) == (22, 32)
+    assert query.limit - query.start == (50 + 1) * 4  # ⌈88 · 0.5 · 1.125⌉ words, one begun

@@ -61,7 +61,8 @@ def test_a_lane_and_an_engine_share_a_leaf(
         ({"k_segment": 12}, "k_segment must be a multiple of window = 8 for an accelerator's RTL, "
                             "not 12"),
         ({"window": 2, "k_segment": 4},
-         "window must be at least 3 for a partial sum to fit a line of an accelerator's RTL, not 2"),
+         "window must be at least 3 for a partial sum to fit a line of an accelerator's RTL, "
+         "not 2"),
         # What a block of it refuses, in that block's words.
         ({"lanes_per_pe": 257}, "lanes must be a whole number from 1 to 256, not 257"),
         ({"k_segment": 8 * 65, "k_max": 1024},
