@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from hwgen.design import AcceleratorDesign
 from hwgen.program import Descriptor
 from model.recording import RecordedProduct, RecordedRows
-from sim.assembly import Constants, program
+from sim.assembly import program
+from sim.homes import Constants
 from sim.masks import RecordedMasks
 from sim.placement import Placement, place
 from sim.reference import StepTime, walk_program

@@ -20,7 +20,7 @@ from hwgen.units.residual_add.golden import golden as residual_add
 from hwgen.units.softmax.golden import golden as softmax
 from model.operations import Operation
 from model.recording import RecordedProduct, RecordedRows, Recording
-from sim.assembly import Constants
+from sim.homes import Constants
 from sim.masks import RecordedMasks
 from sim.reference import StepTime, walk_program
 from sim.schedule import Plan, Program

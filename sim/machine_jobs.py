@@ -13,7 +13,8 @@ from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.buffer.golden import Image, pack
 from hwgen.units.buffer.spec import BIASES, BufferSpec
 from model.recording import RecordedProduct
-from sim.assembly import Homes, Walk, descriptors, header
+from sim.assembly import descriptors, header
+from sim.homes import Homes, Walk
 from sim.machine_cases import Case, random_product, random_rows
 from sim.schedule import Block, Plan
 

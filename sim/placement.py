@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hwgen.units.accelerator.spec import AcceleratorSpec
-from sim.assembly import Homes, Walk
+from sim.homes import Homes, Walk
 from sim.schedule import Plan
 from sim.workload import Workload
 

@@ -13,7 +13,8 @@ from hwgen.design import LOOP_ORDERS, AcceleratorDesign
 from hwgen.program import INITIAL, Descriptor, assemble, disassemble
 from model.operations import Operation
 from model.recording import RecordedProduct, RecordedRows
-from sim.assembly import Constants, Homes, Walk, descriptors, header, program
+from sim.assembly import descriptors, header, program
+from sim.homes import Constants, Homes, Walk
 from sim.schedule import Plan
 from sim.workload import Task
 
