@@ -14,6 +14,7 @@ from torch.nn import functional
 from model.policy import PruningPolicy
 
 
+@torch.compiler.assume_constant_result  # a number, not a tensor, in a compiled graph
 @cache
 def below(threshold: float, dtype: torch.dtype) -> float:
     """Largest number that a threshold prunes, so that |x| ≥ threshold is |x| > it.
