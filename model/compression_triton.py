@@ -13,9 +13,9 @@ from model.compression import Packed
 
 WORD = 32
 """Numbers of a word of the mask; the first is the lowest bit."""
-BLOCK = 4096
+BLOCK = 1024
 """Numbers that a program handles."""
-WARPS = 4
+WARPS = 1
 
 
 @triton.jit
