@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -188,7 +187,7 @@ def attention(
         policy.gradient(layer, "score") * pruner.gradient_scale,
         policy.gradient(layer, "context") * pruner.gradient_scale,
     )
-    limits = Limits(*(below(t, query.dtype) if t > 0 else -math.inf for t in thresholds))
+    limits = Limits(*(below(t, query.dtype) if t > 0 else -1.0 for t in thresholds))
     # [batch, sequence, heads, head_size] is what products write and read: no copy.
     operands = (item.transpose(1, 2).contiguous() for item in (query, key, value))
     return _Attention.apply(*operands, valid_mask.contiguous(), limits).transpose(1, 2)

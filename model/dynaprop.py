@@ -14,16 +14,20 @@ from torch.nn import functional
 from model.policy import PruningPolicy
 
 
-@torch.compiler.assume_constant_result  # a number, not a tensor, in a compiled graph
 @cache
+def _below(threshold: float, dtype: torch.dtype) -> float:
+    rounded = torch.tensor(threshold, dtype=dtype)
+    return float(torch.nextafter(rounded, torch.tensor(-math.inf, dtype=dtype)))
+
+
+@torch.compiler.assume_constant_result  # a number in a compiled graph, too
 def below(threshold: float, dtype: torch.dtype) -> float:
     """Largest number that a threshold prunes, so that |x| ≥ threshold is |x| > it.
 
     The threshold is first rounded to the type of the values, as in any comparison of a tensor with
     a number.
     """
-    rounded = torch.tensor(threshold, dtype=dtype)
-    return float(torch.nextafter(rounded, torch.tensor(-math.inf, dtype=dtype)))
+    return _below(threshold, dtype)
 
 
 def prune(values: Tensor, threshold: float, valid_mask: Tensor | None = None) -> Tensor:
