@@ -1,8 +1,8 @@
 """What pruning and compression cost a training step on a GPU: python benchmarks/training_gpu.py.
 
 A step is forward and backward of BERT-Base (random weights, no dropout), 128 sequences of 128
-tokens, bf16, without the optimiser, which is the same for all. Every encoder is compiled without a graph
-break. Activations are half zero and gradients 90 % at the places that are pruned:
+tokens, bf16, without the optimiser, which is the same for all. Every encoder is compiled without a
+graph break. Activations are half zero and gradients 90 % at the places that are pruned:
 
 - dense: PyTorch's scaled_dot_product_attention, nothing pruned
 - linear: inputs, outputs and entering gradients of the linear products, the same attention

@@ -137,10 +137,10 @@ class _Attention(torch.autograd.Function):
 
 
 def _shape(length: int, size: int) -> dict[str, int]:
-    rows = max(16, triton.next_power_of_2(length))
+    rows = max(16, 1 << (length - 1).bit_length())  # what tl.dot takes
     return {
         "ROWS": rows,
-        "WIDTH": max(16, triton.next_power_of_2(size)),
+        "WIDTH": max(16, 1 << (size - 1).bit_length()),
         "SIZE": size,
         "num_warps": 8 if rows > 64 else 4,
     }
