@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from types import MethodType
@@ -50,31 +50,41 @@ BETWEEN_PRODUCTS = ("score", "attention_softmax")
 Saved = SavedTensorCompression
 
 
-def dense_mix(
-    layer: FlexiBertLayer, query: Tensor, key: Tensor, value: Tensor, valid_mask: Tensor
-) -> Tensor:
-    """Attention of sequences without padding, its context pruned if the policy says so."""
-    context = functional.scaled_dot_product_attention(query, key, value)
+def operands(layer: FlexiBertLayer, hidden: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Names and results of the three products, [batch, sequence, heads, head_size]."""
+    for name in ("query", "key", "value"):
+        yield name, getattr(layer, name)(hidden).unflatten(2, (-1, layer.head_size))
+
+
+def attend_with_torch(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> Tensor:
+    """PyTorch's attention of sequences without padding; what the products write is pruned."""
     rows = valid_mask[:, None, :, None]
-    context = layer.pruner.product(context, layer.index, "context", rows)
-    return layer.pruner.store(context, layer.index, "context", rows)
+
+    def stored(name: str, values: Tensor) -> Tensor:
+        values = layer.pruner.product(values, layer.index, name, rows)
+        return layer.pruner.store(values, layer.index, name, rows)
+
+    made = [stored(name, values.transpose(1, 2)) for name, values in operands(layer, hidden)]
+    context = stored("context", functional.scaled_dot_product_attention(*made))
+    return context.transpose(1, 2).flatten(2)
 
 
-def fused_mix(
-    layer: FlexiBertLayer, query: Tensor, key: Tensor, value: Tensor, valid_mask: Tensor
-) -> Tensor:
+def attend_fused(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> Tensor:
     """Attention in one kernel each way."""
-    return attention(query, key, value, valid_mask, layer.pruner, layer.index)
+    query, key, value = (values for _, values in operands(layer, hidden))
+    return attention(query, key, value, valid_mask, layer.pruner, layer.index).flatten(2)
+
+
+ATTEND = {"dense": attend_with_torch, "linear": attend_with_torch, "fused": attend_fused}
 
 
 def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor], policy: Any) -> Any:
     """A model of the variant, and a step of it."""
     model = make_model(arguments.model, "cuda", torch.bfloat16)
     model.set_policy(policy)
-    mix = {"dense": dense_mix, "linear": dense_mix, "fused": fused_mix}.get(name)
     for layer in model.encoder.layers:
-        if mix is not None:
-            layer.mix = MethodType(mix, layer)
+        if name in ATTEND:
+            layer.attend = MethodType(ATTEND[name], layer)
         if name == "compressed layers":
             layer.compile(fullgraph=True)
     if name != "compressed layers":
@@ -142,8 +152,8 @@ def products(
     ]
     stored = type(model.dynaprop).store
 
-    def note(pruner: Any, values: Tensor, layer: Any, operation: str, mask: Any) -> Tensor:
-        made = stored(pruner, values, layer, operation, mask)
+    def note(pruner: Any, values: Tensor, layer: Any, operation: str, *rest: Any) -> Tensor:
+        made = stored(pruner, values, layer, operation, *rest)
         if operation in ("query", "key", "value", "attention_softmax"):
             operands.append(made)
         return made

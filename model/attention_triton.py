@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.dynaprop import DynaProp, below
+from model.dynaprop import DynaProp
 
 LONGEST = 128
 """Longest sequence: all scores of a head are in registers at once."""
-
-
-class Limits(NamedTuple):
-    """Largest magnitudes that are pruned; negative where nothing is."""
-
-    probability: float
-    context: float
-    score_gradient: float
-    context_gradient: float
+PLACES = ("query", "key", "value", "attention_softmax", "context")
+"""Activations that are pruned; their thresholds are the first of those that the kernels get."""
+PRODUCTS = ("query", "key", "value", "score", "context")
+"""Products whose entering gradient is pruned; their thresholds follow."""
 
 
 @triton.jit
-def _probabilities(  # type: ignore[no-untyped-def]
-    query, key, valid, row, length, scale, TYPE: tl.constexpr
-):
+def _prune(values, threshold, compared):  # type: ignore[no-untyped-def]
+    below = tl.abs(values.to(tl.float32)) < threshold
+    return tl.where(below & compared, 0.0, values).to(values.dtype)
+
+
+@triton.jit
+def _probabilities(query, key, real, row, length, scale):  # type: ignore[no-untyped-def]
     scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
-    scores = tl.where(valid[None, :], scores, -1e30)  # all alike where no key is real
+    scores = tl.where(real[None, :], scores, -1e30)  # all alike where no key is real
     scores = tl.where(row[None, :] < length, scores, -float("inf"))
     exponentials = tl.exp(scores - tl.max(scores, axis=1)[:, None])
-    return (exponentials / tl.sum(exponentials, axis=1)[:, None]).to(TYPE)
-
-
-@triton.jit
-def _prune(values, largest_pruned, compared):  # type: ignore[no-untyped-def]
-    return tl.where((tl.abs(values.to(tl.float32)) <= largest_pruned) & compared, 0.0, values).to(
-        values.dtype
-    )
+    return (exponentials / tl.sum(exponentials, axis=1)[:, None]).to(query.dtype)
 
 
 @triton.jit
 def _forward(  # type: ignore[no-untyped-def]
-    query, key, value, valid, context, heads, length, scale, probability_limit, context_limit,
+    query, key, value, valid, thresholds, context, heads, length, scale,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
@@ -54,20 +46,32 @@ def _forward(  # type: ignore[no-untyped-def]
     at = program // heads * length + row
     place = (at[:, None] * heads + program % heads) * SIZE + width[None, :]
     real = tl.load(valid + at, mask=row < length, other=0) != 0
+    rows = real[:, None]
     q = tl.load(query + place, mask=inside, other=0.0)
     k = tl.load(key + place, mask=inside, other=0.0)
     v = tl.load(value + place, mask=inside, other=0.0)
-    p = _probabilities(q, k, real, row, length, scale, q.dtype)
-    p = _prune(p, probability_limit, real[:, None] & real[None, :])
+    q = _prune(q, tl.load(thresholds).to(tl.float32), rows)
+    k = _prune(k, tl.load(thresholds + 1).to(tl.float32), rows)
+    v = _prune(v, tl.load(thresholds + 2).to(tl.float32), rows)
+    p = _probabilities(q, k, real, row, length, scale)
+    p = _prune(p, tl.load(thresholds + 3).to(tl.float32), rows & real[None, :])
     c = tl.dot(p, v, input_precision="ieee").to(q.dtype)
-    tl.store(context + place, _prune(c, context_limit, real[:, None]), mask=inside)
+    c = _prune(c, tl.load(thresholds + 4).to(tl.float32), rows)
+    tl.store(context + place, c, mask=inside)
+
+
+@triton.jit
+def _enter(gradient, values, threshold, gradient_threshold, rows):  # type: ignore[no-untyped-def]
+    """Gradient of a stored tensor, through its pruning, as it enters the product before."""
+    below = tl.abs(values.to(tl.float32)) < threshold
+    passed = tl.where(below & rows, 0.0, gradient).to(values.dtype)
+    return _prune(passed, gradient_threshold, rows)
 
 
 @triton.jit
 def _backward(  # type: ignore[no-untyped-def]
-    query, key, value, valid, context, gradient, query_gradient, key_gradient, value_gradient,
-    heads, length, scale, probability_limit, context_limit, score_gradient_limit,
-    context_gradient_limit,
+    query, key, value, valid, thresholds, context, gradient,
+    query_gradient, key_gradient, value_gradient, heads, length, scale,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
@@ -77,32 +81,37 @@ def _backward(  # type: ignore[no-untyped-def]
     at = program // heads * length + row
     place = (at[:, None] * heads + program % heads) * SIZE + width[None, :]
     real = tl.load(valid + at, mask=row < length, other=0) != 0
-    entries = real[:, None] & real[None, :]
-    q = tl.load(query + place, mask=inside, other=0.0)
-    k = tl.load(key + place, mask=inside, other=0.0)
-    v = tl.load(value + place, mask=inside, other=0.0)
+    rows = real[:, None]
+    entries = rows & real[None, :]
+    query_threshold = tl.load(thresholds).to(tl.float32)
+    key_threshold = tl.load(thresholds + 1).to(tl.float32)
+    value_threshold = tl.load(thresholds + 2).to(tl.float32)
+    probability_threshold = tl.load(thresholds + 3).to(tl.float32)
+    q = _prune(tl.load(query + place, mask=inside, other=0.0), query_threshold, rows)
+    k = _prune(tl.load(key + place, mask=inside, other=0.0), key_threshold, rows)
+    v = _prune(tl.load(value + place, mask=inside, other=0.0), value_threshold, rows)
     c = tl.load(context + place, mask=inside, other=0.0)
     g = tl.load(gradient + place, mask=inside, other=0.0)
-    # What was pruned is 0 in the context, hence below its limit; what was kept is above.
-    pruned = (tl.abs(c.to(tl.float32)) <= context_limit) & real[:, None]
-    g = _prune(tl.where(pruned, 0.0, g).to(q.dtype), context_gradient_limit, real[:, None])
-    p = _probabilities(q, k, real, row, length, scale, q.dtype)
-    kept = _prune(p, probability_limit, entries)
-    tl.store(
-        value_gradient + place,
-        tl.dot(tl.trans(kept), g, input_precision="ieee").to(q.dtype),
-        mask=inside,
-    )
+    # Of what is stored pruned, what was pruned is 0, hence below the threshold, too.
+    context_threshold = tl.load(thresholds + 4).to(tl.float32)
+    g = _enter(g, c, context_threshold, tl.load(thresholds + 9).to(tl.float32), rows)
+    p = _probabilities(q, k, real, row, length, scale)
+    kept = _prune(p, probability_threshold, entries)
+    dv = tl.dot(tl.trans(kept), g, input_precision="ieee").to(q.dtype)
+    dv = _enter(dv, v, value_threshold, tl.load(thresholds + 7).to(tl.float32), rows)
+    tl.store(value_gradient + place, dv, mask=inside)
     dp = tl.dot(g, tl.trans(v), input_precision="ieee")
-    dp = tl.where((p.to(tl.float32) <= probability_limit) & entries, 0.0, dp)
-    p = p.to(tl.float32)
-    ds = (p * (dp - tl.sum(dp * p, axis=1)[:, None])).to(q.dtype)
+    p32 = p.to(tl.float32)
+    dp = tl.where((p32 < probability_threshold) & entries, 0.0, dp)
+    ds = p32 * (dp - tl.sum(dp * p32, axis=1)[:, None])
     ds = tl.where(real[None, :], ds, 0.0).to(q.dtype)  # a masked score passes nothing
-    ds = _prune(ds, score_gradient_limit, entries)
-    dq = tl.dot(ds, k, input_precision="ieee") * scale
-    dk = tl.dot(tl.trans(ds), q, input_precision="ieee") * scale
-    tl.store(query_gradient + place, dq.to(q.dtype), mask=inside)
-    tl.store(key_gradient + place, dk.to(q.dtype), mask=inside)
+    ds = _prune(ds, tl.load(thresholds + 8).to(tl.float32), entries)
+    dq = (tl.dot(ds, k, input_precision="ieee") * scale).to(q.dtype)
+    dq = _enter(dq, q, query_threshold, tl.load(thresholds + 5).to(tl.float32), rows)
+    tl.store(query_gradient + place, dq, mask=inside)
+    dk = (tl.dot(tl.trans(ds), q, input_precision="ieee") * scale).to(q.dtype)
+    dk = _enter(dk, k, key_threshold, tl.load(thresholds + 6).to(tl.float32), rows)
+    tl.store(key_gradient + place, dk, mask=inside)
 
 
 class _Attention(torch.autograd.Function):
@@ -110,28 +119,25 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, valid_mask: Tensor, limits: Limits
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, valid_mask: Tensor, thresholds: Tensor
     ) -> Tensor:
         context = torch.empty_like(query)
         batch, length, heads, size = query.shape
         _forward[(batch * heads,)](
-            query, key, value, valid_mask, context, heads, length, size**-0.5,
-            limits.probability, limits.context, **_shape(length, size),
+            query, key, value, valid_mask, thresholds, context, heads, length, size**-0.5,
+            **_shape(length, size),
         )  # fmt: skip
-        ctx.save_for_backward(query, key, value, valid_mask, context)
-        ctx.limits = limits
+        ctx.save_for_backward(query, key, value, valid_mask, thresholds, context)
         return context
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, valid_mask, context = ctx.saved_tensors
+        query, key, value, valid_mask, thresholds, context = ctx.saved_tensors
         batch, length, heads, size = query.shape
         made = tuple(torch.empty_like(query) for _ in range(3))
-        limits = ctx.limits
         _backward[(batch * heads,)](
-            query, key, value, valid_mask, context, gradient.contiguous(), *made, heads, length,
-            size**-0.5, limits.probability, limits.context, limits.score_gradient,
-            limits.context_gradient, **_shape(length, size),
+            query, key, value, valid_mask, thresholds, context, gradient.contiguous(), *made,
+            heads, length, size**-0.5, **_shape(length, size),
         )  # fmt: skip
         return *made, None, None
 
@@ -154,16 +160,16 @@ def attention(
     pruner: DynaProp,
     layer: int | None,
 ) -> Tensor:
-    """Context of every head, pruned as FlexiBERT's attention prunes it, without dropout.
+    """Context of every head, without dropout, pruned as FlexiBERT's attention prunes it.
 
     Scores and softmax are in float32; probabilities and the scores' gradient are rounded to the
     operands' type before they are compared.
 
     Parameters
     ----------
-    query, key, value : [batch, heads, sequence, head_size], pruned, of one type
+    query, key, value : [batch, sequence, heads, head_size], as the products give them, of one type
     valid_mask : bool [batch, sequence], the real positions
-    pruner, layer : whose thresholds; no recorder sees the tensors in between
+    pruner, layer : whose thresholds; no recorder sees these tensors
 
     Returns
     -------
@@ -174,20 +180,16 @@ def attention(
     ValueError
         If the sequence is longer than LONGEST, or the policy prunes scores.
     """
-    if query.shape[2] > LONGEST:
-        raise ValueError(f"sequences must be at most {LONGEST} long, not {query.shape[2]}")
+    if query.shape[1] > LONGEST:
+        raise ValueError(f"sequences must be at most {LONGEST} long, not {query.shape[1]}")
     policy = pruner.policy
     if policy.activation(layer, "score") != 0:
         raise ValueError(
             "scores must not be pruned in fused attention: put score into activations_off"
         )
-    thresholds = (
-        policy.activation(layer, "attention_softmax"),
-        policy.activation(layer, "context"),
-        policy.gradient(layer, "score") * pruner.gradient_scale,
-        policy.gradient(layer, "context") * pruner.gradient_scale,
-    )
-    limits = Limits(*(below(t, query.dtype) if t > 0 else -1.0 for t in thresholds))
-    # [batch, sequence, heads, head_size] is what products write and read: no copy.
-    operands = (item.transpose(1, 2).contiguous() for item in (query, key, value))
-    return _Attention.apply(*operands, valid_mask.contiguous(), limits).transpose(1, 2)
+    numbers = [policy.activation(layer, place) for place in PLACES]
+    numbers += [policy.gradient(layer, product) * pruner.gradient_scale for product in PRODUCTS]
+    one = torch.ones((), dtype=query.dtype, device=query.device)
+    thresholds = torch.stack([one * number for number in numbers])  # inputs of a compiled graph
+    operands = (item.contiguous() for item in (query, key, value))
+    return _Attention.apply(*operands, valid_mask.contiguous(), thresholds)

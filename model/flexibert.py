@@ -200,12 +200,6 @@ class FlexiBertLayer(nn.Module):
         query = self._heads(self.query, hidden, "query", rows)
         key = self._heads(self.key, hidden, "key", rows)
         value = self._heads(self.value, hidden, "value", rows)
-        context = self.mix(query, key, value, valid_mask)
-        return context.transpose(1, 2).flatten(2)
-
-    def mix(self, query: Tensor, key: Tensor, value: Tensor, valid_mask: Tensor) -> Tensor:
-        """Context of every head, [batch, heads, sequence, head_size], of tensors shaped alike."""
-        rows = valid_mask[:, None, :, None]
         entries = rows & valid_mask[:, None, None, :]
         scores = (query * self.head_size**-0.5) @ key.transpose(2, 3)
         scores = self.pruner.product(scores, self.index, "score", entries)
@@ -214,7 +208,8 @@ class FlexiBertLayer(nn.Module):
         probabilities = self.attention_dropout(masked.softmax(-1))
         probabilities = self._store(probabilities, "attention_softmax", entries)
         context = self.pruner.product(probabilities @ value, self.index, "context", rows)
-        return self._store(context, "context", rows)
+        context = self._store(context, "context", rows)
+        return context.transpose(1, 2).flatten(2)
 
     def _heads(self, module: nn.Linear, hidden: Tensor, name: str, rows: Tensor) -> Tensor:
         """One of query, key and value, [batch, heads, sequence, head_size]."""

@@ -62,6 +62,27 @@ def test_fullgraph_is_bit_for_bit(policy):
     assert not torch.equal(loss, dense)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_threshold_that_changes_is_an_input_of_the_graph(dtype):
+    model = make_model(0.2, DESIGN, gradient_threshold=1e-3).to(dtype)
+    compiled = torch.compile(model.encoder, fullgraph=True, backend="aot_eager")
+    inputs = batch(0, 8)
+
+    def gradients(encoder):
+        model.zero_grad()
+        encoder(**inputs).pooler_output.square().sum().backward()
+        return [p.grad.clone() for p in model.encoder.parameters()]
+
+    for number, threshold in enumerate((0.2, 0.3, 0.25, 0.1, 0.7)):
+        policy = {"activation_threshold": threshold, "gradient_threshold": threshold / 100}
+        model.set_policy(policy)
+        # The second threshold tells the compiler that it changes.
+        stance = "default" if number < 2 else "fail_on_recompile"
+        with torch.compiler.set_stance(stance):
+            made = gradients(compiled)
+        assert all(map(torch.equal, gradients(model.encoder), made))
+
+
 def test_hooks_enclose_the_compiled_encoder():
     loss, gradients, _ = trained(0.5, True, gradient_threshold=1e-3)
     packed_loss, packed_gradients, report = trained(0.5, True, True, gradient_threshold=1e-3)
