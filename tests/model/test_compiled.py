@@ -62,9 +62,9 @@ def test_fullgraph_is_bit_for_bit(policy):
     assert not torch.equal(loss, dense)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_threshold_that_changes_is_an_input_of_the_graph(dtype):
-    model = make_model(0.2, DESIGN, gradient_threshold=1e-3).to(dtype)
+def test_a_threshold_that_changes_is_an_input_of_the_graph():
+    # In bfloat16, where a threshold is rounded much before it is compared.
+    model = make_model(0.2, DESIGN, gradient_threshold=1e-3).to(torch.bfloat16)
     compiled = torch.compile(model.encoder, fullgraph=True, backend="aot_eager")
     inputs = batch(0, 8)
 
