@@ -125,7 +125,7 @@ class _Attention(torch.autograd.Function):
         batch, length, heads, size = query.shape
         _forward[(batch * heads,)](
             query, key, value, valid_mask, thresholds, context, heads, length, size**-0.5,
-            **_shape(length, size),
+            **_shape(length, size), num_warps=4,
         )  # fmt: skip
         ctx.save_for_backward(query, key, value, valid_mask, thresholds, context)
         return context
@@ -137,19 +137,15 @@ class _Attention(torch.autograd.Function):
         made = tuple(torch.empty_like(query) for _ in range(3))
         _backward[(batch * heads,)](
             query, key, value, valid_mask, thresholds, context, gradient.contiguous(), *made,
-            heads, length, size**-0.5, **_shape(length, size),
+            heads, length, size**-0.5, **_shape(length, size), num_warps=8,
         )  # fmt: skip
         return *made, None, None
 
 
 def _shape(length: int, size: int) -> dict[str, int]:
-    rows = max(16, 1 << (length - 1).bit_length())  # what tl.dot takes
-    return {
-        "ROWS": rows,
-        "WIDTH": max(16, 1 << (size - 1).bit_length()),
-        "SIZE": size,
-        "num_warps": 8 if rows > 64 else 4,
-    }
+    # Powers of two, at least what tl.dot takes.
+    rows, width = (max(16, 1 << (number - 1).bit_length()) for number in (length, size))
+    return {"ROWS": rows, "WIDTH": width, "SIZE": size}
 
 
 def attention(

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,41 +14,38 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
+if TYPE_CHECKING:
+    from model.compression_triton import Group, Part
+
 BITS_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The integer type of as many bytes as a number has."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Numbers as the bits of those that are not zero.
+    """A stretch of a CPU's memory as the bits of the numbers that are not zero, and these.
 
     Parameters
     ----------
-    mask : one bit a number; how they lie is the device's affair
+    mask : uint8, one bit a number, the first is the highest
     kept : [kept], what has any bit set, in order
     elements : how many numbers
-    offsets : int64 [blocks + 1], on a GPU, where the kept numbers of each block begin
     """
 
     mask: Tensor
     kept: Tensor
     elements: int
-    offsets: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return sum(part.nbytes for part in (self.mask, self.kept, self.offsets) if part is not None)
+        return self.mask.nbytes + self.kept.nbytes
 
-    def expand(self) -> Tensor:
-        """Return the numbers, [elements], bit for bit."""
-        if self.offsets is not None:
-            from model.compression_triton import expand
-
-            return expand(self.mask, self.offsets, self.kept, self.elements)
+    def bring_back(self, stretch: Stretch) -> None:
+        """Give the stretch its numbers again, bit for bit."""
         mask = np.unpackbits(self.mask.numpy(), count=self.elements)
         numbers = torch.zeros(self.elements, dtype=self.kept.dtype)
-        return numbers.scatter_(0, torch.from_numpy(np.flatnonzero(mask)), self.kept)
+        stretch.hold(numbers.scatter_(0, torch.from_numpy(np.flatnonzero(mask)), self.kept))
 
 
 def pack(numbers: Tensor) -> Packed | None:
@@ -68,6 +65,25 @@ def pack(numbers: Tensor) -> Packed | None:
     return Packed(mask, torch.from_numpy(np.compress(nonzero, array)), len(array))
 
 
+class Stretch:
+    """A stretch of memory that autograd saved: as it is (values) or packed."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.packed: Packed | Part | None = None
+        self.hold(values)
+
+    def hold(self, values: Tensor) -> None:
+        """Be as it is from now on."""
+        self.values: Tensor | None = values
+        self.version = values._version
+        self.packed = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether it was changed in place since."""
+        return self.values is not None and self.values._version != self.version
+
+
 @dataclass
 class CompressionReport:
     """What was saved for a backward pass; a stretch of memory that is saved twice counts once.
@@ -80,7 +96,7 @@ class CompressionReport:
     dense_bytes : what all would take as they are
     stored_bytes : what they take
     packed_dense_bytes, packed_bytes : the same of those that are packed
-    synchronisations : times that the CPU waited for a GPU
+    synchronisations : times that the CPU asked a GPU for counts
     """
 
     tensors: int = 0
@@ -103,23 +119,10 @@ class _Key(NamedTuple):
     version: int
 
 
-class _Stretch:
-    """A stretch of memory that autograd saved: as it is, or packed."""
-
-    def __init__(self, values: Tensor) -> None:
-        self.values: Tensor | None = values
-        self.version = values._version
-        self.packed: Packed | None = None
-
-    @property
-    def changed(self) -> bool:
-        return self.values is not None and self.values._version != self.version
-
-
 class _Saved(NamedTuple):
     """What stands for a tensor until the backward pass; without a size, all of the stretch."""
 
-    stretch: _Stretch
+    stretch: Stretch
     dtype: torch.dtype
     size: torch.Size | None = None
     stride: tuple[int, ...] = ()
@@ -132,20 +135,13 @@ class _Saved(NamedTuple):
                 f"a tensor of {self.dtype}, {list(self.size or ())}, was changed in place after it "
                 "had been saved for the backward pass; change a copy of it"
             )
+        if stretch.packed is not None:
+            stretch.packed.bring_back(stretch)
         values = stretch.values
-        if values is None:
-            assert stretch.packed is not None
-            values = stretch.packed.expand().view(self.dtype)
-        return values if self.size is None else values.as_strided(self.size, self.stride)
-
-
-class _Waiting(NamedTuple):
-    """A stretch on a GPU, of which the CPU does not know yet how much is kept."""
-
-    stretch: weakref.ref[_Stretch]  # dead once the backward pass has used it
-    numbers: Tensor
-    mask: Tensor
-    offsets: Tensor
+        assert values is not None
+        return values if self.size is None else values.view(self.dtype).as_strided(
+            self.size, self.stride
+        )
 
 
 class SavedTensorCompression:
@@ -159,18 +155,20 @@ class SavedTensorCompression:
     or overlaps (transposed views of whole tensors are packed); devices other than CPU and CUDA.
     A tensor that is saved by several operations, also in several shapes, is packed once.
 
-    On a GPU the mask is made when a tensor is saved, and what is kept is gathered when the CPU
-    has learnt how much that is: it waits once for all tensors that were saved meanwhile, when they
-    exceed ``waiting_bytes`` and at the end. Until then they are in memory as they are.
+    On a GPU saved tensors wait until they exceed ``waiting_bytes``; then one kernel looks for the
+    zeros of all. They are packed, by another, when as much again waits: by then the CPU has learnt
+    how much is kept without waiting for the GPU. At the end it waits. Until then they are in memory
+    as they are. In the backward pass the first that is asked for brings back all of its kernel.
 
     A compiled encoder is entered inside the context; within the compiled region itself hooks are
-    refused by PyTorch.
+    refused by PyTorch. It saves all at its end, and asks for all at once: layers that are compiled
+    one by one need less memory at their peak.
 
     Parameters
     ----------
     parameters : tensors that are in memory anyway, as of ``model.parameters()``
     minimum_elements : tensors of fewer are stored as they are
-    waiting_bytes : memory of saved tensors that may wait to be gathered, on a GPU
+    waiting_bytes : memory of saved tensors that are looked at together, on a GPU
 
     Attributes
     ----------
@@ -197,7 +195,7 @@ class SavedTensorCompression:
         self,
         parameters: Iterable[Tensor] = (),
         minimum_elements: int = 16384,
-        waiting_bytes: int = 2**30,
+        waiting_bytes: int = 2**29,
     ) -> None:
         if minimum_elements < 1:
             raise ValueError(f"minimum_elements must be at least 1, not {minimum_elements}")
@@ -207,9 +205,11 @@ class SavedTensorCompression:
         self.waiting_bytes = waiting_bytes
         self.report = CompressionReport()
         self._parameters = {StorageWeakRef(item.untyped_storage()) for item in parameters}
-        self._stretches: weakref.WeakValueDictionary[_Key, _Stretch]
+        self._stretches: weakref.WeakValueDictionary[_Key, Stretch]
         self._stretches = weakref.WeakValueDictionary()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[tuple[weakref.ref[Stretch], Tensor]] = []
+        self._waiting_bytes = 0
+        self._found: list[Group] = []
         self._hooks: list[saved_tensors_hooks] = []
 
     def __enter__(self) -> Self:
@@ -228,8 +228,9 @@ class SavedTensorCompression:
     ) -> None:
         self._hooks.pop().__exit__(kind, error, trace)
         if kind is None:
+            self._find()
             self._gather()
-        self._waiting.clear()
+        self._waiting, self._waiting_bytes, self._found = [], 0, []
         self._stretches.clear()
 
     def _save(self, tensor: Tensor) -> _Saved:
@@ -238,14 +239,14 @@ class SavedTensorCompression:
         if type(tensor) is Tensor and tensor.layout is torch.strided and not tensor.is_neg():
             storage = StorageWeakRef(tensor.untyped_storage())
         if storage is None or storage in self._parameters:
-            return _Saved(_Stretch(tensor), tensor.dtype)
+            return _Saved(Stretch(tensor), tensor.dtype)
         self.report.tensors += 1
         size, elements = tensor.size(), _extent(tensor)
         key = _Key(storage, tensor.storage_offset(), elements, tensor.dtype, tensor._version)
         stretch = self._stretches.get(key)
         if stretch is None:
             values = tensor.as_strided((elements,), (1,))
-            stretch = self._stretches[key] = _Stretch(values)
+            stretch = self._stretches[key] = Stretch(values)
             self.report.dense_bytes += values.nbytes
             self.report.stored_bytes += values.nbytes
             whole = elements == tensor.numel()  # in whatever order; no gaps that others use
@@ -255,38 +256,43 @@ class SavedTensorCompression:
             self.report.shared += 1
         return _Saved(stretch, tensor.dtype, size, tensor.stride())
 
-    def _pack(self, stretch: _Stretch, numbers: Tensor) -> None:
+    def _pack(self, stretch: Stretch, numbers: Tensor) -> None:
         if numbers.device.type == "cpu":
             packed = pack(numbers)
             if packed is not None:
-                self._store(stretch, packed, numbers.nbytes)
+                self._store(stretch, packed)
         elif numbers.device.type == "cuda":
-            from model.compression_triton import find
+            self._waiting.append((weakref.ref(stretch), numbers))
+            self._waiting_bytes += numbers.nbytes
+            if self._waiting_bytes > self.waiting_bytes:
+                self._find()
 
-            self._waiting.append(_Waiting(weakref.ref(stretch), numbers, *find(numbers)))
-            if sum(item.numbers.nbytes for item in self._waiting) > self.waiting_bytes:
-                self._gather()
+    def _find(self) -> None:
+        """Look for zeros in what waits, and pack that in which they were looked for before."""
+        kinds: dict[tuple[torch.device, torch.dtype], list[tuple[Stretch, Tensor]]] = {}
+        for reference, numbers in self._waiting:
+            stretch = reference()
+            if stretch is not None:  # else the backward pass has used it already
+                kinds.setdefault((numbers.device, numbers.dtype), []).append((stretch, numbers))
+        self._waiting, self._waiting_bytes = [], 0
+        found = []
+        for members in kinds.values():
+            from model.compression_triton import Group  # which needs triton, as no CPU does
+
+            found.append(Group(*zip(*members, strict=True)))
+        self._gather()
+        self._found = found
 
     def _gather(self) -> None:
-        """Pack what waits and is still wanted, after one wait for each GPU."""
-        by_device: dict[torch.device, list[_Waiting]] = {}
-        for item in self._waiting:
-            if item.stretch() is not None:
-                by_device.setdefault(item.numbers.device, []).append(item)
-        self._waiting = []
-        for items in by_device.values():
-            from model.compression_triton import gather
-
-            counts = torch.stack([item.offsets[-1] for item in items]).tolist()
+        for group in self._found:
             self.report.synchronisations += 1
-            for (wanted, numbers, mask, offsets), kept in zip(items, counts, strict=True):
-                stretch = wanted()
-                stored = mask.nbytes + offsets.nbytes + kept * numbers.itemsize
-                if stretch is not None and not stretch.changed and stored < numbers.nbytes:
-                    packed = gather(numbers, mask, offsets, kept)
-                    self._store(stretch, packed, numbers.nbytes)
+            for stretch, part in group.gather():
+                self._store(stretch, part)
+        self._found = []
 
-    def _store(self, stretch: _Stretch, packed: Packed, dense_bytes: int) -> None:
+    def _store(self, stretch: Stretch, packed: Packed | Part) -> None:
+        assert stretch.values is not None
+        dense_bytes = stretch.values.nbytes
         stretch.values, stretch.packed = None, packed
         self.report.packed += 1
         self.report.packed_dense_bytes += dense_bytes
