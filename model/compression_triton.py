@@ -127,7 +127,7 @@ class Group:
     def __init__(self, stretches: Sequence[Stretch], numbers: Sequence[Tensor]) -> None:
         self.stretches = [weakref.ref(item) for item in stretches]
         self.numbers = list(numbers)
-        self.like = numbers[0][:0]
+        self.like = numbers[0].new_empty(0)  # type and device, without the memory
         self.lengths = [len(item) for item in numbers]
         self.blocks = [triton.cdiv(length, BLOCK) for length in self.lengths]
         # Loads of 16 bytes, where all begin where they may.
