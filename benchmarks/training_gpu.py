@@ -8,9 +8,11 @@ graph break. Activations are half zero and gradients 90 % at the places that are
 - linear: inputs, outputs and entering gradients of the linear products, the same attention
 - every: every place, attention materialised
 - fused: every place, attention in one Triton kernel each way
-- compressed: as every, saved tensors packed around the compiled encoder
-- compressed layers: as compressed, but each layer compiled by itself, so that what a layer saves is
-  packed before the next one runs
+- linear compressed, every compressed: the same, and what is saved for the backward pass packed.
+  Each layer is compiled by itself, so that what it saves is packed while the next ones run
+
+"saved" is what autograd saves, of the compressed ones dense and packed; "peak_bytes" the memory of
+a step beyond weights and batch.
 
 The steps alternate; figures are medians. "products" runs each model without compilation and adds up
 what linear products and attention's products save for the backward pass: each operand once.
@@ -79,17 +81,18 @@ ATTEND = {"dense": attend_with_torch, "linear": attend_with_torch, "fused": atte
 
 
 def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor], policy: Any) -> Any:
-    """A model of the variant, and a step of it."""
+    """A model of the variant, a step of it, and the context of its forward pass."""
+    name, _, compressed = name.partition(" ")
     model = make_model(arguments.model, "cuda", torch.bfloat16)
     model.set_policy(policy)
     for layer in model.encoder.layers:
         if name in ATTEND:
             layer.attend = MethodType(ATTEND[name], layer)
-        if name == "compressed layers":
+        if compressed:
             layer.compile(fullgraph=True)
-    if name != "compressed layers":
+    if not compressed:
         model.encoder.compile(fullgraph=True)
-    saved: Any = Saved(model.parameters()) if name.startswith("compressed") else nullcontext()
+    saved: Any = Saved(model.parameters()) if compressed else nullcontext()
 
     def step() -> None:
         with saved:
@@ -107,9 +110,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     every = policy_at(reference, few)
     found = sparsities(reference, few)
     linear = policy_at(reference, few, off=BETWEEN_PRODUCTS)
-    policies = {"dense": None, "linear": linear}
+    policies = {"dense": None, "linear": linear, "every": every, "fused": every}
     made = {
-        name: variant(name, arguments, batch, policies.get(name, every))
+        name: variant(name, arguments, batch, policies[name.split()[0]])
         for name in arguments.variants
     }
     result: dict[str, Any] = {"sparsity": found, "saved": {}, "peak_bytes": {}}
@@ -203,7 +206,7 @@ def prunings(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     return made
 
 
-VARIANTS = ("dense", "linear", "every", "fused", "compressed", "compressed layers")
+VARIANTS = ("dense", "linear", "every", "fused", "linear compressed", "every compressed")
 
 
 def main() -> None:
