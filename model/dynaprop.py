@@ -54,22 +54,23 @@ def limit(threshold: float, values: Tensor) -> float | Tensor:
     return below(threshold, values.dtype)
 
 
-def _shrink(values: Tensor, limit: float | Tensor) -> Tensor:
-    if isinstance(limit, Tensor):
-        return torch.where(values.abs() < limit, 0, values)
-    return functional.hardshrink(values, limit)
-
-
-def _shrink_gradient(gradient: Tensor, pruned: Tensor, limit: float | Tensor) -> Tensor:
-    """Gradient of `_shrink`, by its result: what it pruned is 0, what it kept above the limit."""
-    if isinstance(limit, Tensor):
-        return torch.where(pruned.abs() < limit, 0, gradient)
-    return torch.ops.aten.hardshrink_backward(gradient, pruned, limit)
-
-
 def _choose(valid_mask: Tensor, values: Tensor, otherwise: Tensor) -> Tensor:
-    """torch.where for finite numbers, ten times faster on a CPU where the mask broadcasts."""
-    return torch.lerp(otherwise, values, valid_mask.to(values.dtype))  # exact at weights 0 and 1
+    """torch.where for finite numbers, ten times faster on a CPU where the mask broadcasts.
+
+    It writes into `values`, which must be new, unless a gradient is to flow through.
+    """
+    weight = valid_mask.to(values.dtype)  # lerp is exact at weights 0 and 1
+    if torch.is_grad_enabled():
+        return torch.lerp(otherwise, values, weight)
+    return torch.lerp(otherwise, values, weight, out=values)
+
+
+def _where_kept(
+    kept_by: Tensor, limit: Tensor, values: Tensor, valid_mask: Tensor | None
+) -> Tensor:
+    """In a compiled graph, which makes one pass of it: values, or 0 where `kept_by` is below."""
+    below = kept_by.abs() < limit
+    return torch.where(below if valid_mask is None else below & valid_mask, 0, values)
 
 
 class _Prune(torch.autograd.Function):
@@ -79,17 +80,23 @@ class _Prune(torch.autograd.Function):
     def forward(
         ctx: Any, values: Tensor, limit: float | Tensor, valid_mask: Tensor | None
     ) -> Tensor:
-        pruned = _shrink(values, limit)
-        if valid_mask is not None:
-            pruned = _choose(valid_mask, pruned, values)
+        if isinstance(limit, Tensor):
+            pruned = _where_kept(values, limit, values, valid_mask)
+        else:
+            pruned = functional.hardshrink(values, limit)
+            if valid_mask is not None:
+                pruned = _choose(valid_mask, pruned, values)
         ctx.save_for_backward(pruned, valid_mask)
         ctx.limit = limit
         return pruned
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        # What was pruned is 0 in the result, hence below the threshold; what was kept is above.
         pruned, valid_mask = ctx.saved_tensors
-        kept = _shrink_gradient(gradient, pruned, ctx.limit)
+        if isinstance(ctx.limit, Tensor):
+            return _where_kept(pruned, ctx.limit, gradient, valid_mask), None, None
+        kept = torch.ops.aten.hardshrink_backward(gradient, pruned, ctx.limit)
         if valid_mask is not None:
             kept = _choose(valid_mask, kept, gradient)
         return kept, None, None
