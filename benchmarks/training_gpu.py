@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from types import MethodType
@@ -42,7 +42,6 @@ from training.steps import (
     top_k,
 )
 
-from model.attention_triton import attention
 from model.compression import SavedTensorCompression
 from model.dynaprop import prune
 from model.flexibert import FlexiBertForSequenceClassification, FlexiBertLayer
@@ -52,10 +51,13 @@ BETWEEN_PRODUCTS = ("score", "attention_softmax")
 Saved = SavedTensorCompression
 
 
-def operands(layer: FlexiBertLayer, hidden: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Names and results of the three products, [batch, sequence, heads, head_size]."""
-    for name in ("query", "key", "value"):
-        yield name, getattr(layer, name)(hidden).unflatten(2, (-1, layer.head_size))
+def operands(layer: FlexiBertLayer, hidden: Tensor) -> dict[str, Tensor]:
+    """Results of the three products, [batch, sequence, heads, head_size]."""
+    size = layer.head_size
+    return {
+        name: getattr(layer, name)(hidden).unflatten(2, (-1, size))
+        for name in ("query", "key", "value")
+    }
 
 
 def attend_with_torch(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> Tensor:
@@ -66,15 +68,18 @@ def attend_with_torch(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor)
         values = layer.pruner.product(values, layer.index, name, rows)
         return layer.pruner.store(values, layer.index, name, rows)
 
-    made = [stored(name, values.transpose(1, 2)) for name, values in operands(layer, hidden)]
+    products = operands(layer, hidden)
+    made = [stored(name, values.transpose(1, 2)) for name, values in products.items()]
     context = stored("context", functional.scaled_dot_product_attention(*made))
     return context.transpose(1, 2).flatten(2)
 
 
 def attend_fused(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> Tensor:
     """Attention in one kernel each way."""
-    query, key, value = (values for _, values in operands(layer, hidden))
-    return attention(query, key, value, valid_mask, layer.pruner, layer.index).flatten(2)
+    from model.attention_triton import attention
+
+    made = operands(layer, hidden)
+    return attention(*made.values(), valid_mask, layer.pruner, layer.index).flatten(2)
 
 
 ATTEND = {"dense": attend_with_torch, "linear": attend_with_torch, "fused": attend_fused}
@@ -219,6 +224,9 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("No GPU: nothing is measured.")
+        return
     # The layers have their indices, thresholds and widths: a compiled region each.
     torch._dynamo.config.recompile_limit = 64
     result = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, **measure(arguments)}
