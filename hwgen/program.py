@@ -153,10 +153,10 @@ class ProgramJob:
 WORD_BITS = 128
 """Bits of a word of a program."""
 
-DESCRIPTOR_WORDS = 4
+DESCRIPTOR_WORDS = 5
 """Words of a descriptor, which a sequencer takes one a cycle."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the descriptors' fields; a program's header names it."""
 
 OPCODE_BITS = 4
@@ -170,6 +170,12 @@ _READ = (("enable", 1), ("bank", 1), ("line", 20), ("b", 12), ("rows", 14), ("li
 """What a port reads in a step: from which line on, b's, rows of each, lines of each row; how many
 pieces of a row's last line are behind the row's end; how many b's of a wrap come before the first
 one."""
+
+_IMAGE = (("address", 28), ("biases", 12), ("lines", 20), ("values", 6), ("slots", 6),
+          ("line", 20), ("word", 20), ("bias", 16))
+"""An image in main memory and where it goes: address of its first word; words of biases; lines;
+words of values in a group, and slots that a group takes; first line; first word of every bank;
+first word of biases."""
 
 
 def _prefixed(name: str, fields: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
@@ -206,6 +212,7 @@ FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
         ("limit", 24),
         ("groups", 10),
         *_prefixed("weights", (("line", 20), ("lines", 10), ("absent", 8))),
+        *_prefixed("prefetch", _IMAGE),
     ),
     "step": (
         ("compute", 1),
@@ -231,6 +238,8 @@ FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
         *_prefixed("fill", (("enable", 1), ("bank", 1), ("word", 20))),
         *_prefixed("write", (("enable", 1), ("bank", 1), ("line", 20), ("piece", 8), ("b", 12),
                              ("rows", 14), ("pieces", 14), ("phase", 8), ("flush", 1))),
+        ("prefetch_slots", 20),
+        *_prefixed("copy", (("enable", 1), *_IMAGE)),
     ),
 }
 """Fields of each kind of descriptor, first to last from bit OPCODE_BITS on, with their bits;
