@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.arithmetic import popcount
-from hwgen.units.buffer.rtl import Buffer
+from hwgen.units.buffer.bank import whole_layouts
 from hwgen.units.loader.cost import LOAD
 from hwgen.units.loader.layout import (
     BIASES,
@@ -43,15 +43,14 @@ class Loader(wiring.Component):
     Ports
     -----
     prepare, prefetch : takes what is to be prefetched in the steps that follow
-    start, slots, copy, copies : in a step: slots of the prefetch, an image, and whether there is one
+    start, slots, copies, copy : in a step: slots of the prefetch, whether there is an image, which
     request, answer : to and from main memory; `tag` comes back with the word
-    entry, words, bias_word : writes of the buffer
+    word, entry, bias_word : writes of the buffer
     active : whether anything is under way
     """
 
     def __init__(self, spec: LoaderSpec):
         self.spec = spec
-        buffer = Buffer(spec.buffer)
         super().__init__({
             "prepare": In(1),
             "prefetch": In(IMAGE),
@@ -61,11 +60,7 @@ class Loader(wiring.Component):
             "copy": In(IMAGE),
             "request": Out(REQUEST),
             "answer": In(answer_layout(spec.word_bits)),
-            "entry": Out(buffer.entry.shape()),
-            "words": Out(data.StructLayout({
-                name: buffer.words.shape()[name].shape
-                for name in ("write", "write_word", "data")})),
-            "bias_word": Out(buffer.bias_word.shape()),
+            **{name: Out(layout) for name, layout in whole_layouts(spec.buffer).items()},
             "active": Out(1),
         })
 
@@ -149,9 +144,9 @@ class Loader(wiring.Component):
         writes = {name: arrived & (kind == number) for name, number in
                   (("biases", BIASES), ("values", VALUES))}
         m.d.comb += [
-            self.words.write.eq(writes["values"]),
-            self.words.write_word.eq(Array(place.word for place in places)[job]),
-            self.words.data.eq(word),
+            self.word.write.eq(writes["values"]),
+            self.word.write_word.eq(Array(place.word for place in places)[job]),
+            self.word.data.eq(word),
             self.bias_word.write.eq(writes["biases"]),
             self.bias_word.address.eq(Array(place.bias for place in places)[job]),
             self.bias_word.data.eq(word[:buffer.bias_word_bits]),

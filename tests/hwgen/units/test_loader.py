@@ -42,8 +42,8 @@ class Both(wiring.Component):
         m.submodules.loader, m.submodules.buffer = self.loader, self.buffer
         m.d.comb += [self.buffer.entry.eq(self.loader.entry),
                      self.buffer.bias_word.eq(self.loader.bias_word),
-                     *(getattr(self.buffer.words, name).eq(getattr(self.loader.words, name))
-                       for name, _ in self.loader.words.shape())]
+                     *(getattr(self.buffer.words, name).eq(getattr(self.loader.word, name))
+                       for name, _ in self.loader.word.shape())]
         return m
 
 
