@@ -71,12 +71,13 @@ class Loader(wiring.Component):
         images = {"copy": self.copy, "prefetch": self.prefetch}
         asked = self._ask(m, begins, images)
         self._write(m, begins, images)
-        under_way, ending = Signal(16), Signal(range(self.spec.latency + self._end + 1))
+        under_way = Signal(16)
+        ending = Signal(range(self.spec.latency + self._end + 1))
         arrives = self.answer.valid
         m.d.sync += under_way.eq(under_way + self.request.enable - arrives)
         with m.If(asked.tick):
             m.d.sync += ending.eq(self.spec.latency + self._end)
-        with m.Elif(arrives & (ending < self._end)):
+        with m.Elif(arrives & (ending <= self._end)):
             m.d.sync += ending.eq(self._end)
         with m.Elif(ending.any()):
             m.d.sync += ending.eq(ending - 1)
@@ -91,21 +92,24 @@ class Loader(wiring.Component):
     def _ask(self, m, begins, images):
         """Request words, one a slot; whether slots go by, and whether one does now."""
         spec = self.spec
-        copying, slots = Signal(), Signal(20)
+        copying = Signal()
+        slots = Signal(20, name="slots_left")
         walks = {job: _ImageWalk(m, job, image, spec.buffer.bits) for job, image in images.items()}
-        active, tick = Signal(name="asking"), Signal()
+        active = Signal(name="asking")
+        tick = Signal()
         whole = spec.word_bits * spec.rate_denominator
-        arrived = Signal(range(2 * whole))
+        # Bits that main memory has had time for since the last word.
+        credit = Signal(range(whole))
         reached = Signal(range(2 * whole))
         m.d.comb += [
             active.eq(copying | slots.any()),
-            reached.eq(arrived + spec.rate_numerator),
+            reached.eq(credit + spec.rate_numerator),
             tick.eq(active & (reached >= whole)),
         ]
         with m.If(self.start):
-            m.d.sync += [arrived.eq(0), slots.eq(self.slots), copying.eq(self.copies)]
+            m.d.sync += [credit.eq(0), slots.eq(self.slots), copying.eq(self.copies)]
         with m.Elif(active):
-            m.d.sync += arrived.eq(Mux(tick, reached - whole, reached))
+            m.d.sync += credit.eq(Mux(tick, reached - whole, reached))
         with m.If(tick & copying):
             m.d.sync += copying.eq(~walks["copy"].last)
         with m.If(tick & ~copying):
@@ -133,7 +137,8 @@ class Loader(wiring.Component):
                 place.begin()
             places.append(place)
         tag = data.View(TAG, self.answer.tag)
-        kind, job = Signal(2), Signal(reset_less=True)
+        kind = Signal(2, reset_less=True)
+        job = Signal(reset_less=True)
         word = Signal(self.spec.word_bits, reset_less=True)
         arrived = Signal()
         m.d.sync += arrived.eq(self.answer.valid)
@@ -162,12 +167,14 @@ class Loader(wiring.Component):
         """Write the masks of a word into the directory one by one, with where values start."""
         buffer = self.spec.buffer
         masks = Signal(self.spec.word_bits, reset_less=True)
-        left, job = Signal(range(buffer.bits + 1)), Signal(reset_less=True)
+        left = Signal(range(buffer.bits + 1), name="masks_left")
+        job = Signal(name="masks_job", reset_less=True)
         with m.If(self.answer.valid & (tag.kind == MASKS)):
             m.d.sync += [masks.eq(self.answer.word), left.eq(buffer.bits), job.eq(tag.job)]
         with m.Elif(left.any()):
             m.d.sync += [masks.eq(masks >> buffer.window), left.eq(left - 1)]
-        counted, counted_job = Signal(), Signal(reset_less=True)
+        counted = Signal()
+        counted_job = Signal(reset_less=True)
         pieces = [masks.word_select(bank, buffer.piece) for bank in range(buffer.pieces)]
         mask = [Signal(buffer.piece, name=f"mask_{bank}", reset_less=True)
                 for bank in range(buffer.pieces)]
@@ -207,8 +214,10 @@ class _ImageWalk:
         self._phase = Signal.like(image.slots, name=f"{job}_phase", reset_less=True)
         self._values = Signal.like(image.values, name=f"{job}_values", reset_less=True)
         self._slots = Signal.like(image.slots, name=f"{job}_slots", reset_less=True)
-        self.kind, self.real = Signal(2, name=f"{job}_kind"), Signal(name=f"{job}_real")
-        self._closes, self.last = Signal(name=f"{job}_closes"), Signal(name=f"{job}_last")
+        self.kind = Signal(2, name=f"{job}_kind")
+        self.real = Signal(name=f"{job}_real")
+        self._closes = Signal(name=f"{job}_closes")
+        self.last = Signal(name=f"{job}_last")
         final = self._lines <= lines_of_group
         m.d.comb += [
             self.kind.eq(Mux(self._biases.any(), BIASES, Mux(self._phase.any(), VALUES, MASKS))),
