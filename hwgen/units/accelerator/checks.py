@@ -72,6 +72,7 @@ class Checks:
             c.limit > line.positions,
             _low_bits(c.start, line.piece),
             _low_bits(c.limit, line.piece),
+            c.prefetch_lines.any() & (c.prefetch_slots <= c.prefetch_values),
         ])
 
     def step_is_bad(self, s, loaded):
@@ -97,7 +98,13 @@ class Checks:
             self._sums_are_bad(s),
             s.write_enable & self._write_is_bad(s),
             s.write_flush & ~s.write_enable,
+            s.copy_enable & ((s.copy_lines == 0) | (s.copy_slots <= s.copy_values)),
         ])
+
+    def only_copies(self, s):
+        """Whether a step does nothing but copy, for which it needs no configuration."""
+        return ~_any([s.compute, s.left_enable, s.right_enable, s.drain_enable, s.fill_enable,
+                      s.write_enable])
 
     def _tiles_are_bad(self, s):
         """Whether lanes would get a tile that they do not have, or an extent that no tile has."""
