@@ -13,7 +13,7 @@ from sim.homes import Constants
 from sim.masks import RecordedMasks
 from sim.placement import Placement, place
 from sim.reference import StepTime, walk_program
-from sim.schedule import Plan, Program, schedule
+from sim.schedule import NO_IMAGE, Plan, Program, schedule
 from sim.workload import Workload
 
 
@@ -46,7 +46,8 @@ class LayerProgram:
         """Steps as the reference counts them, from the first operation's configuration on."""
         plans = tuple(self.plans)
         walked = walk_program(
-            plans[0].design, Program(0, plans), self.workload, self.recorded, keep_steps=True)
+            plans[0].design, Program(NO_IMAGE, plans), self.workload, self.recorded,
+            keep_steps=True)
         return walked.steps[1:]
 
 
@@ -68,7 +69,7 @@ def layer_program(
         sequences have different lengths.
     """
     plans = [
-        replace(plan, load_bits=0) for plan in schedule(design, workload).plans
+        replace(plan, load=NO_IMAGE) for plan in schedule(design, workload).plans
         if plan.task.operation.layer == layer
     ]
     if not plans:

@@ -23,7 +23,7 @@ from model.recording import RecordedProduct, RecordedRows, Recording
 from sim.homes import Constants
 from sim.masks import RecordedMasks
 from sim.reference import StepTime, walk_program
-from sim.schedule import Plan, Program
+from sim.schedule import NO_IMAGE, Plan, Program
 from sim.workload import Task
 
 
@@ -72,7 +72,7 @@ class Case:
             model=SimpleNamespace(design_hash=""), sequence_length=plan.extents["i"],
             batch_size=plan.extents["b"])
         walk = walk_program(
-            plan.design, Program(0, (plan,)), workload, RecordedMasks(recording, workload),
+            plan.design, Program(NO_IMAGE, (plan,)), workload, RecordedMasks(recording, workload),
             keep_steps=True)
         return walk.steps[1:]
 
@@ -94,7 +94,7 @@ def _plan(
     task = Task(operation, (1.0,) * len(operation.reads), 1.0, 1.0)
     reads = (True,) * len(operation.reads)
     sizes = dict(zip("bijk", extents, strict=True))
-    return Plan(design, task, sizes, reads, True, True, 0, 0, True, 0)
+    return Plan(design, task, sizes, reads, True, True, 0, 0, True, NO_IMAGE)
 
 
 def random_product(

@@ -15,7 +15,7 @@ from model.operations import Operation
 from model.recording import RecordedProduct, RecordedRows
 from sim.assembly import descriptors, header, program
 from sim.homes import Constants, Homes, Walk
-from sim.schedule import Plan
+from sim.schedule import NO_IMAGE, Plan
 from sim.workload import Task
 
 
@@ -34,7 +34,7 @@ def plan(
         "one", None, kind, 1, has_weight, False, "sequence", 1, 1, reads, "one")  # type: ignore[arg-type]
     task = Task(operation, (1.0,) * len(reads), 1.0, 1.0)
     sizes = dict(zip("bijk", extents, strict=True))
-    return Plan(made, task, sizes, (True,) * len(reads), True, True, 0, 0, True, 0)
+    return Plan(made, task, sizes, (True,) * len(reads), True, True, 0, 0, True, NO_IMAGE)
 
 
 HOMES = Homes((Walk(10, 2, 6), Walk(5, 2)), Walk(40, 1, 3), 64, 96, bias=3)

@@ -17,7 +17,7 @@ from sim.layer import layer_program
 from sim.masks import RecordedMasks
 from sim.placement import Placement, place
 from sim.random_masks import random_recording
-from sim.schedule import Plan, schedule
+from sim.schedule import NO_IMAGE, Plan, schedule
 
 MODEL = TransformerDesign.load(
     {"layers": [{"hidden": 32, "heads": ["sa_sdp"] * 2, "feed_forward": [48]}]})
@@ -37,7 +37,7 @@ def workload(model: TransformerDesign = MODEL, density: float = 0.5) -> Workload
 
 
 def layer(made: AcceleratorDesign, work: Workload) -> list[Plan]:
-    return [replace(plan, load_bits=0) for plan in schedule(made, work).plans
+    return [replace(plan, load=NO_IMAGE) for plan in schedule(made, work).plans
             if plan.task.operation.layer == 0]
 
 
