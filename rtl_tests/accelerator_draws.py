@@ -92,10 +92,7 @@ def in_every_order(design: AcceleratorDesign, seed: int) -> list[Case]:
     rng = np.random.default_rng([seed, 2])
     for _ in range(100):
         case = _product(rng, design, segments=True)
-        made = [
-            replace(case, plan=replace(case.plan, design=in_order(design, order)))
-            for order in LOOP_ORDERS
-        ]
+        made = [case.in_order(order) for order in LOOP_ORDERS]
         both = {2, 3} <= {min(each.plan.waves_inside, 3) for each in made}
         if (both or not fitting) and all(_fits(each) for each in made):
             fitting = made

@@ -205,7 +205,9 @@ def _differences(spec: BufferSpec, job: ProgramJob, found: MachineResult) -> lis
 def _memory_layout(ports: Mapping[str, Port]) -> dict[str, int]:
     """Layout of the ports to main memory, as `MainMemoryModel` takes it."""
     fields = {
-        f"{name}.{one.name}": one for name in ("memory", "memory_data") for one in ports[name].fields
+        f"{name}.{one.name}": one
+        for name in ("memory", "memory_data")
+        for one in ports[name].fields
     }
     widths = {name: fields[f"memory.{name}"].width for name in ("address", "tag")}
     return {name: one.offset for name, one in fields.items()} | widths
