@@ -124,8 +124,8 @@ class Accelerator(wiring.Component):
             loader.answer.eq(self.memory_data),
             weights.entry.eq(loader.entry),
             weights.bias_word.eq(loader.bias_word),
-            *(getattr(weights.words, name).eq(getattr(loader.words, name))
-              for name, _ in loader.words.shape()),
+            *(getattr(weights.words, name).eq(getattr(loader.word, name))
+              for name, _ in loader.word.shape()),
         ]
         return loader.active
 

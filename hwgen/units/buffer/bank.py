@@ -11,6 +11,7 @@ from hwgen.lib.memory import SynchronousMemory
 from hwgen.units.buffer.spec import (
     EVEN_WORDS,
     LINE_ENTRIES,
+    MOST_ENTRIES,
     ODD_WORDS,
 )
 
@@ -162,6 +163,19 @@ class Bank(wiring.Component):
         return (named(m, (merge.enable & merge.full) | (self.flush & self.place.any()), "writing"),
                 named(m, Mux(self.flush, self.word, merge.word), "written_word"),
                 named(m, Cat(content, arrived[-1]), "written"))
+
+
+def whole_layouts(spec):
+    """Layouts of what is written as it is to lie: a word and an entry of every bank, and biases."""
+    layouts = {
+        "word": {"write": 1, "write_word": range(MOST_ENTRIES),
+                 "data": spec.pieces * spec.word_bits},
+        "entry": {"write": 1, "line": range(MOST_ENTRIES), "data": spec.pieces * spec.entry_bits},
+    }
+    if spec.biases:
+        layouts["bias_word"] = {
+            "write": 1, "address": range(MOST_ENTRIES), "data": spec.bias_word_bits}
+    return {name: data.StructLayout(fields) for name, fields in layouts.items()}
 
 
 def raw_layout(spec):

@@ -22,6 +22,7 @@ from hwgen.units.buffer.bank import (
     raw_layout,
     turned,
     values_of,
+    whole_layouts,
 )
 from hwgen.units.buffer.spec import (
     BIASES,
@@ -96,9 +97,8 @@ class Buffer(wiring.Component):
         self.spec = spec
         biases = {"bias_enable": 1, "bias_address": range(MOST_ENTRIES)} if spec.biases else {}
         bias = {"bias": signed(spec.bias_bits)} if spec.biases else {}
-        bias_word = {"bias_word": In(data.StructLayout({
-            "write": 1, "address": range(MOST_ENTRIES),
-            "data": spec.bias_word_bits}))} if spec.biases else {}
+        whole = whole_layouts(spec)
+        word = {name: field.shape for name, field in whole.pop("word")}
         super().__init__({
             "read": In(data.StructLayout({
                 "enable": 1, "line": range(MOST_ENTRIES), "absent": range(spec.pieces), **biases})),
@@ -112,14 +112,10 @@ class Buffer(wiring.Component):
             "open": In(data.StructLayout({
                 "enable": 1, "start": range(spec.positions), "limit": range(spec.positions + 1)})),
             "flush": In(1),
-            "words": In(data.StructLayout({
-                "write": 1, "read": 1, "write_word": range(MOST_ENTRIES),
-                "read_word": range(MOST_ENTRIES), "data": spec.pieces * spec.word_bits})),
+            "words": In(data.StructLayout(
+                {**word, "read": 1, "read_word": range(MOST_ENTRIES)})),
             "words_data": Out(spec.pieces * spec.word_bits),
-            "entry": In(data.StructLayout({
-                "write": 1, "line": range(MOST_ENTRIES),
-                "data": spec.pieces * spec.entry_bits})),
-            **bias_word,
+            **{name: In(layout) for name, layout in whole.items()},
             "overflow": Out(1),
             "out_of_range": Out(1),
             "raw": In(raw_layout(spec)),

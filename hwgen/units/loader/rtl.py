@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.arithmetic import popcount
-from hwgen.units.buffer.rtl import Buffer
+from hwgen.units.buffer.bank import whole_layouts
 from hwgen.units.loader.cost import LOAD
 from hwgen.units.loader.layout import (
     BIASES,
@@ -43,15 +43,14 @@ class Loader(wiring.Component):
     Ports
     -----
     prepare, prefetch : takes what is to be prefetched in the steps that follow
-    start, slots, copy, copies : in a step: slots of the prefetch, an image, and whether there is one
+    start, slots, copies, copy : in a step: slots of the prefetch, whether there is an image, which
     request, answer : to and from main memory; `tag` comes back with the word
-    entry, words, bias_word : writes of the buffer
+    word, entry, bias_word : writes of the buffer
     active : whether anything is under way
     """
 
     def __init__(self, spec: LoaderSpec):
         self.spec = spec
-        buffer = Buffer(spec.buffer)
         super().__init__({
             "prepare": In(1),
             "prefetch": In(IMAGE),
@@ -61,11 +60,7 @@ class Loader(wiring.Component):
             "copy": In(IMAGE),
             "request": Out(REQUEST),
             "answer": In(answer_layout(spec.word_bits)),
-            "entry": Out(buffer.entry.shape()),
-            "words": Out(data.StructLayout({
-                name: buffer.words.shape()[name].shape
-                for name in ("write", "write_word", "data")})),
-            "bias_word": Out(buffer.bias_word.shape()),
+            **{name: Out(layout) for name, layout in whole_layouts(spec.buffer).items()},
             "active": Out(1),
         })
 
@@ -76,12 +71,13 @@ class Loader(wiring.Component):
         images = {"copy": self.copy, "prefetch": self.prefetch}
         asked = self._ask(m, begins, images)
         self._write(m, begins, images)
-        under_way, ending = Signal(16), Signal(range(self.spec.latency + self._end + 1))
+        under_way = Signal(16)
+        ending = Signal(range(self.spec.latency + self._end + 1))
         arrives = self.answer.valid
         m.d.sync += under_way.eq(under_way + self.request.enable - arrives)
         with m.If(asked.tick):
             m.d.sync += ending.eq(self.spec.latency + self._end)
-        with m.Elif(arrives & (ending < self._end)):
+        with m.Elif(arrives & (ending <= self._end)):
             m.d.sync += ending.eq(self._end)
         with m.Elif(ending.any()):
             m.d.sync += ending.eq(ending - 1)
@@ -96,21 +92,24 @@ class Loader(wiring.Component):
     def _ask(self, m, begins, images):
         """Request words, one a slot; whether slots go by, and whether one does now."""
         spec = self.spec
-        copying, slots = Signal(), Signal(20)
+        copying = Signal()
+        slots = Signal(20, name="slots_left")
         walks = {job: _ImageWalk(m, job, image, spec.buffer.bits) for job, image in images.items()}
-        active, tick = Signal(name="asking"), Signal()
+        active = Signal(name="asking")
+        tick = Signal()
         whole = spec.word_bits * spec.rate_denominator
-        arrived = Signal(range(2 * whole))
+        # Bits that main memory has had time for since the last word.
+        credit = Signal(range(whole))
         reached = Signal(range(2 * whole))
         m.d.comb += [
             active.eq(copying | slots.any()),
-            reached.eq(arrived + spec.rate_numerator),
+            reached.eq(credit + spec.rate_numerator),
             tick.eq(active & (reached >= whole)),
         ]
         with m.If(self.start):
-            m.d.sync += [arrived.eq(0), slots.eq(self.slots), copying.eq(self.copies)]
+            m.d.sync += [credit.eq(0), slots.eq(self.slots), copying.eq(self.copies)]
         with m.Elif(active):
-            m.d.sync += arrived.eq(Mux(tick, reached - whole, reached))
+            m.d.sync += credit.eq(Mux(tick, reached - whole, reached))
         with m.If(tick & copying):
             m.d.sync += copying.eq(~walks["copy"].last)
         with m.If(tick & ~copying):
@@ -138,7 +137,8 @@ class Loader(wiring.Component):
                 place.begin()
             places.append(place)
         tag = data.View(TAG, self.answer.tag)
-        kind, job = Signal(2), Signal(reset_less=True)
+        kind = Signal(2, reset_less=True)
+        job = Signal(reset_less=True)
         word = Signal(self.spec.word_bits, reset_less=True)
         arrived = Signal()
         m.d.sync += arrived.eq(self.answer.valid)
@@ -149,9 +149,9 @@ class Loader(wiring.Component):
         writes = {name: arrived & (kind == number) for name, number in
                   (("biases", BIASES), ("values", VALUES))}
         m.d.comb += [
-            self.words.write.eq(writes["values"]),
-            self.words.write_word.eq(Array(place.word for place in places)[job]),
-            self.words.data.eq(word),
+            self.word.write.eq(writes["values"]),
+            self.word.write_word.eq(Array(place.word for place in places)[job]),
+            self.word.data.eq(word),
             self.bias_word.write.eq(writes["biases"]),
             self.bias_word.address.eq(Array(place.bias for place in places)[job]),
             self.bias_word.data.eq(word[:buffer.bias_word_bits]),
@@ -167,12 +167,14 @@ class Loader(wiring.Component):
         """Write the masks of a word into the directory one by one, with where values start."""
         buffer = self.spec.buffer
         masks = Signal(self.spec.word_bits, reset_less=True)
-        left, job = Signal(range(buffer.bits + 1)), Signal(reset_less=True)
+        left = Signal(range(buffer.bits + 1), name="masks_left")
+        job = Signal(name="masks_job", reset_less=True)
         with m.If(self.answer.valid & (tag.kind == MASKS)):
             m.d.sync += [masks.eq(self.answer.word), left.eq(buffer.bits), job.eq(tag.job)]
         with m.Elif(left.any()):
             m.d.sync += [masks.eq(masks >> buffer.window), left.eq(left - 1)]
-        counted, counted_job = Signal(), Signal(reset_less=True)
+        counted = Signal()
+        counted_job = Signal(reset_less=True)
         pieces = [masks.word_select(bank, buffer.piece) for bank in range(buffer.pieces)]
         mask = [Signal(buffer.piece, name=f"mask_{bank}", reset_less=True)
                 for bank in range(buffer.pieces)]
@@ -212,8 +214,10 @@ class _ImageWalk:
         self._phase = Signal.like(image.slots, name=f"{job}_phase", reset_less=True)
         self._values = Signal.like(image.values, name=f"{job}_values", reset_less=True)
         self._slots = Signal.like(image.slots, name=f"{job}_slots", reset_less=True)
-        self.kind, self.real = Signal(2, name=f"{job}_kind"), Signal(name=f"{job}_real")
-        self._closes, self.last = Signal(name=f"{job}_closes"), Signal(name=f"{job}_last")
+        self.kind = Signal(2, name=f"{job}_kind")
+        self.real = Signal(name=f"{job}_real")
+        self._closes = Signal(name=f"{job}_closes")
+        self.last = Signal(name=f"{job}_last")
         final = self._lines <= lines_of_group
         m.d.comb += [
             self.kind.eq(Mux(self._biases.any(), BIASES, Mux(self._phase.any(), VALUES, MASKS))),

@@ -42,8 +42,8 @@ class Both(wiring.Component):
         m.submodules.loader, m.submodules.buffer = self.loader, self.buffer
         m.d.comb += [self.buffer.entry.eq(self.loader.entry),
                      self.buffer.bias_word.eq(self.loader.bias_word),
-                     *(getattr(self.buffer.words, name).eq(getattr(self.loader.words, name))
-                       for name, _ in self.loader.words.shape())]
+                     *(getattr(self.buffer.words, name).eq(getattr(self.loader.word, name))
+                       for name, _ in self.loader.word.shape())]
         return m
 
 
@@ -239,15 +239,16 @@ def test_requests_keep_main_memorys_pace() -> None:
     assert when == [-(-(slot + 1) * 32 * 3 // 31) for slot in range(stored.size.words)]
 
 
-def test_a_slower_memory_makes_a_step_longer_and_nothing_else() -> None:
+@pytest.mark.parametrize("delay", [1, 30])
+def test_a_slower_memory_makes_a_step_longer_and_nothing_else(delay):
     spec = SPECS[0]
     rng = np.random.default_rng(2)
     stored = Stored(spec, values(rng, spec, (6, 16), 0.5), biases(rng, spec, 6), 0)
-    bench = Bench(spec, dict(enumerate(stored.words())), delay=30)
+    bench = Bench(spec, dict(enumerate(stored.words())), delay=delay)
 
     async def script(sim):
         took = await bench.step(sim, copies=1, copy=stored.fields, slots=0)
-        assert took == cycles(spec, stored.size.all_slots) + 30
+        assert took == cycles(spec, stored.size.all_slots) + delay
         await bench.check(sim, stored)
 
     bench.run(script)
