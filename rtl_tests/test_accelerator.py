@@ -47,8 +47,10 @@ SMALL = small_design()
 UNEVEN = small_design(
     tile_b=1, tile_x=4, tile_y=8, window=4, k_segment=8, lanes_per_pe=3, softmax_per_pe=4,
     nonlinearity="gelu", fraction_bits=10, activation_buffer_kib=24, weight_buffer_kib=24,
-    mask_buffer_kib=8)
-"""Nothing of it is like SMALL: a beat of two lines, lanes that are no power of two."""
+    mask_buffer_kib=8, clock_mhz=4700.0,
+    memory={"type": "dram", "banks": 32, "ranks": 2, "channels": 1, "latency_cycles": 5})
+"""Nothing of it is like SMALL: a beat of two lines, lanes that are no power of two, and a clock in
+whose cycle main memory gives less than a word."""
 
 TINY = small_design(
     tile_b=1, tile_x=8, tile_y=8, window=16, k_segment=64, lanes_per_pe=4, macs_per_lane=8,
@@ -62,7 +64,7 @@ NOT_IN_SMALL = (
 )
 """Bins that the normal suite leaves to the long one."""
 
-SEED = 11
+SEED = 8
 """Of the normal suite's cases, which meet all of its bins."""
 
 SEEDS = (*range(14), 18)

@@ -81,10 +81,16 @@ class Case:
         return (f"{operation.name} of {extents}{heads}{order}{streams}{meanwhile}, "
                 f"set to {self.constants}, on {design}")
 
-    def in_order(self, order: str) -> Case:
-        """Take the loops in another order, on which the RTL does not depend."""
+    def in_order(self, order: str, streams: bool = False) -> Case:
+        """Take the loops in another order, on which the RTL does not depend.
+
+        Parameters
+        ----------
+        streams : whether the weight, if there is one, comes in blocks
+        """
         design = self.plan.design.model_copy(update={"loop_order": order})
-        return _declared(replace(self, plan=replace(self.plan, design=design)))
+        return _declared(
+            replace(self, plan=replace(self.plan, design=design, prefetched=not streams)))
 
     def with_prefetch(self, prefetch: Prefetch) -> Case:
         """Let a weight come meanwhile."""
