@@ -94,13 +94,14 @@ def lines_per_cycle(designs: DesignBatch) -> Ints:
 
 def memory_rate(designs: DesignBatch) -> tuple[Ints, Ints]:
     """Bits a cycle from main memory into a buffer, numerator and denominator, shape (designs,)."""
-    return loader.rate(  # type: ignore[return-value]
+    numerator, denominator = loader.rate(
         designs.memory_rate_numerator,
         designs.memory_rate_denominator,
         lines_per_cycle(designs),
         designs.window,
         designs.bits,
     )
+    return np.asarray(numerator), np.asarray(denominator)
 
 
 def memory_cycles(designs: DesignBatch, design: Ints, bits: Floats) -> Floats:
@@ -136,13 +137,13 @@ def port_cycles(
     return np.maximum(activation, buffer.store_cycles(spec, stored)), weight
 
 
-def ceil_divide(bits: Floats, numerator: Floats, denominator: Floats) -> Floats:
+def ceil_divide(bits: Floats, numerator: Ints, denominator: Ints) -> Floats:
     """Cycles of jobs of so many bits on ports of rate numerator / denominator.
 
     Products and quotients of whole numbers below 2^53 round to the nearest float64, and a quotient
     is nearer to its own ceiling than to the next whole number: the result is exact.
     """
-    return np.ceil(bits * denominator / numerator)
+    return np.asarray(np.ceil(bits * denominator / numerator))
 
 
 def charge(

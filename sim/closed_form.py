@@ -101,7 +101,8 @@ def task_sums(population: Population) -> Iterator[tuple[str, Sums]]:
 
     The names of a task's sums are those of `sim.charge.charge`, with "lane_cycles",
     "positions", "pairs", "results", "row_elements", "softmax_elements", "softmax_beats",
-    "layer_norm_elements", "layer_norm_beats" and "dataflow_cycles".
+    "layer_norm_elements", "layer_norm_beats" and "dataflow_cycles"; "in_buffers" is 1 where the
+    buffers hold all that a task reads and writes.
     """
     workload, designs = population.workload, population.designs
     tilings = [population.tiling(task) for task in workload.tasks]
@@ -119,6 +120,7 @@ def task_sums(population: Population) -> Iterator[tuple[str, Sums]]:
                 if tiling is None
                 else _product(population, task, tiling, home, load)
             )
+            found[key]["in_buffers"] = home.in_buffers.astype(np.float64)
         yield task.label, found[key]
 
 

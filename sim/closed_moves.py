@@ -82,14 +82,12 @@ def copy(
     transfers.occupy("waiting", idle * word, copies.at)
     count = steps.count[copies.at]
 
-    def total(bits: Floats | Ints) -> Floats:
-        return np.bincount(design, weights=bits * count, minlength=len(designs))
-
-    written = {"weight_load": made.values, "mask_load": made.masks}
-    return {f"bits.{flow}": total(bits) for flow, bits in written.items()} | {
-        f"blocks.{flow}": total(np.ceil(bits / population.block_bits))
-        for flow, bits in written.items()
-    }
+    written: dict[str, Floats] = {}
+    for flow, bits in (("weight_load", made.values), ("mask_load", made.masks)):
+        accesses = np.ceil(bits / population.block_bits)
+        for name, what in ((f"bits.{flow}", bits), (f"blocks.{flow}", accesses)):
+            written[name] = np.bincount(design, what * count, len(designs)).astype(np.float64)
+    return written
 
 
 def move(

@@ -93,7 +93,7 @@ def _states(loops: Ints, streams: Bools) -> Ints:
     if streams.any():
         innermost = len(loops) - 1 - np.argmax(loops[::-1] > 1, axis=0)
         most[innermost, np.arange(len(innermost))] += streams
-    return np.minimum(loops, most)
+    return np.asarray(np.minimum(loops, most))
 
 
 def _numbers(rows: Ints) -> tuple[Ints, Ints, Ints]:

@@ -42,7 +42,7 @@ class Residency:
     ----------
     reads : for each tensor read, whether it lies in the buffers
     write : whether the result goes to the buffers
-    sums : whether spilled partial sums go to the activation buffer
+    sums : whether the activation buffer has room for the partial sums that spill, if any do
     image : what must be in the weight buffer before the task starts
     streams : whether that is a weight's first block alone, and the others are copied one by one
     """
@@ -52,6 +52,11 @@ class Residency:
     sums: Bools
     image: Images
     streams: Bools
+
+    @property
+    def in_buffers(self) -> Bools:
+        """Whether the buffers hold all that the task reads and writes but its weight."""
+        return np.logical_and.reduce([*self.reads, self.write, self.sums])
 
 
 def images(
@@ -105,8 +110,9 @@ def block_images(
     extents : of the waves, shape (4, blocks)
     first : whether it is the first segment, with which biases come
     """
+    assert isinstance(task.operation.inner, int)
     columns, length = extents[DIM_J], extents[DIM_K]
-    longest = np.minimum(task.operation.inner, designs.k_segment[design])
+    longest = np.minimum(designs.k_segment[design], task.operation.inner)
     lines = -(-longest // designs.window[design])
     return images(
         designs, design, task.weight_density, columns, length, lines, columns * first
@@ -119,18 +125,16 @@ def _first_images(
     """What must be in the weight buffer before a task starts."""
     operation, every = task.operation, np.arange(len(designs))
     none = np.zeros_like(every)
-    width = none + operation.inner if operation.kind == "add_norm" or operation.has_weight else none
+    if operation.kind == "add_norm":
+        assert isinstance(operation.inner, int)
+        lines = -(-operation.inner // designs.window)
+        return images(designs, every, 1.0, none + 2, none + operation.inner, lines, none)
     if tiling is None or not operation.has_weight:
-        # γ and β, or nothing.
-        lines = -(-width // designs.window)
-        return images(designs, every, 1.0, none + 2, width, lines, none)
-    columns = none + operation.outer
-    if streams.any():
-        extents = np.where(tiling.trips > 1, tiling.block, tiling.last)
-        columns = np.where(streams, extents[DIM_J], columns)
-        width = np.where(streams, extents[DIM_K], width)
-    lines = -(-width // designs.window)
-    return images(designs, every, task.weight_density, columns, width, lines, columns)
+        return images(designs, every, 0.0, none, none, none, none)
+    first = np.where(tiling.trips > 1, tiling.block, tiling.last)
+    columns, length = np.where(streams, first, tiling.extents)[[DIM_J, DIM_K]]
+    lines = -(-length // designs.window)
+    return images(designs, every, task.weight_density, columns, length, lines, columns)
 
 
 def _fit(task: Task, designs: DesignBatch, biases: Ints) -> Bools:
@@ -180,7 +184,7 @@ def place(
             free_values = free_values - size * write
             free_masks = free_masks - stored * write
         home[operation.writes] = write
-        sums = nothing
+        sums = ~nothing
         if tiling is not None:
             sums = tiling.sum_bits(designs) <= free_values
         placed.append(Residency(reads, write, sums, image, streams))
