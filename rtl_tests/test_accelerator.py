@@ -54,9 +54,9 @@ whose cycle main memory gives less than a word."""
 
 TINY = small_design(
     tile_b=1, tile_x=8, tile_y=8, window=16, k_segment=64, lanes_per_pe=4, macs_per_lane=8,
-    nonlinearity="gelu", fraction_bits=12, activation_buffer_kib=64, weight_buffer_kib=512,
+    nonlinearity="gelu", fraction_bits=12, activation_buffer_kib=64, weight_buffer_kib=128,
     mask_buffer_kib=64, k_max=512, max_sequence_length=64)
-"""Holds a layer of BERT-Tiny."""
+"""Holds the activations of a layer of BERT-Tiny, whose feed-forward weights stream."""
 
 NOT_IN_SMALL = (
     "tile_x > tile_y", "one lane", "one multiplier", "k_segment of one window",
@@ -170,14 +170,19 @@ def run_layer(layer: LayerProgram, simulator: str) -> int:
     return sum(result.step_cycles)
 
 
-def test_a_whole_layer(simulator: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "streams"),
+    [({}, ()), ({"weight_buffer_kib": 2}, ("0.feed_forward_0", "0.feed_forward_1"))])
+def test_a_whole_layer(
+    simulator: str, changes: dict[str, int], streams: tuple[str, ...]
+) -> None:
     torch = pytest.importorskip("torch")
     from model.calibration import calibrate
     from model.configuration import FlexiBertConfig
     from model.flexibert import FlexiBertForSequenceClassification
 
     design = TransformerDesign.load({
-        "layers": [{"hidden": 16, "heads": ["sa_sdp"] * 2, "feed_forward": [24]}],
+        "layers": [{"hidden": 16, "heads": ["sa_sdp"] * 2, "feed_forward": [40]}],
         "vocabulary": 100, "max_positions": 32})
     torch.manual_seed(0)
     config = FlexiBertConfig.of(design, {"activation_threshold": 0.2}, initializer_range=0.3)
@@ -186,7 +191,10 @@ def test_a_whole_layer(simulator: str) -> None:
     sentence = {"input_ids": torch.randint(1, 100, (1, length)),
                 "attention_mask": (torch.arange(length) < real)[None].long()}
     calibration = calibrate(model, [sentence], bits=UNEVEN.bits)
-    assert run_layer(layer_of(model, calibration, UNEVEN, sentence), simulator) > 1000
+    accelerator = UNEVEN.model_copy(update=changes)
+    layer = layer_of(model, calibration, accelerator, sentence)
+    assert tuple(plan.task.label for plan in layer.plans if plan.streams) == streams
+    assert run_layer(layer, simulator) > 1000
 
 
 @pytest.mark.slow
@@ -217,6 +225,9 @@ def test_a_layer_of_a_trained_model_on_a_real_sentence(
 
     calibration = calibrate(
         trained.model, [inputs(one, 64) for one in task.train.texts[:128]], bits=TINY.bits)
-    cycles = run_layer(layer_of(trained.model, calibration, TINY, inputs(text, 18)), simulator)
+    layer = layer_of(trained.model, calibration, TINY, inputs(text, 18))
+    streams = [plan.task.label for plan in layer.plans if plan.streams]
+    assert streams == ["0.feed_forward_0", "0.feed_forward_1"]
+    cycles = run_layer(layer, simulator)
     record_property("cycles", cycles)
     print(f"{text!r}: {cycles} cycles")
