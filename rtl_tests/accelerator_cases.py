@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from hwgen.simulation.machine import MachineCase, MachineResult
+from hwgen.simulation.machine import MachineCase, MachineResult, Word
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.buffer.golden import Image, pack
 from hwgen.units.buffer.spec import LINE_ENTRIES
@@ -66,7 +67,8 @@ def differences(case: Case, prepared: Prepared, found: MachineResult) -> list[st
     """Say what is not as it must be: status, line entries, values, cycles of a step."""
     if found.status != "done":
         return [f"status {found.status} after {found.cycles} cycles"]
-    said = _result_differences(case, prepared, found)
+    said = _row_differences(
+        found.unloads["activations"], prepared.image, prepared.base, prepared.rows)
     if case.prefetch is not None:
         said += _prefetch_differences(case, prepared, found)
     expected = case.step_cycles()
@@ -80,48 +82,35 @@ def differences(case: Case, prepared: Prepared, found: MachineResult) -> list[st
     return said
 
 
-def _result_differences(case: Case, prepared: Prepared, found: MachineResult) -> list[str]:
-    """Say what of the result is not as it must be."""
-    said = []
-    unloaded = found.unloads["activations"]
-    entries = prepared.image.entries
-    wrong = [place for place, entry in entries.items()
-             if unloaded.get((LINE_ENTRIES, *place)) != entry]
-    if wrong:
-        said.append(f"{len(wrong)} of {len(entries)} line entries differ, first {wrong[0]}")
-    spec = AcceleratorSpec.of(case.plan.design).activations
-    try:
-        values = read_rows(spec, unloaded, prepared.base, prepared.rows.shape)
-    except KeyError as error:
-        said.append(f"(memory, bank, address) {error} is missing or unknown")
-    else:
-        wrong = np.argwhere(values != prepared.rows).tolist()
-        if wrong:
-            said.append(f"{len(wrong)} of {values.size} values differ, first {wrong[0]}")
-    return said
-
-
 def _prefetch_differences(case: Case, prepared: Prepared, found: MachineResult) -> list[str]:
     """Say what of the weight that came meanwhile is not as it must be."""
     prefetch, place = case.prefetch, prepared.prefetch
     assert prefetch is not None and place is not None
     spec, unloaded = AcceleratorSpec.of(case.plan.design).weights, found.unloads["weights"]
-    said = []
     image = pack(spec, prefetch.rows, place.line, place.word * spec.piece)
-    wrong = [at for at, entry in image.entries.items()
-             if unloaded.get((LINE_ENTRIES, *at)) != entry]
+    said = _row_differences(unloaded, image, place.line, prefetch.rows)
+    biases = bias_words(spec, place.bias, prefetch.biases)
+    wrong = [at for at, word in biases.items() if unloaded.get(at) != word]
     if wrong:
-        said.append(f"{len(wrong)} entries that came meanwhile differ, first {wrong[0]}")
+        said.append(f"{len(wrong)} of {len(biases)} words of biases differ, first {wrong[0]}")
+    return [f"meanwhile: {one}" for one in said]
+
+
+def _row_differences(
+    unloaded: Mapping[Word, int], image: Image, base: int, expected: np.ndarray
+) -> list[str]:
+    """Say what of some rows from line `base` on is not as it must be."""
+    said = []
+    wrong = [place for place, entry in image.entries.items()
+             if unloaded.get((LINE_ENTRIES, *place)) != entry]
+    if wrong:
+        said.append(f"{len(wrong)} of {len(image.entries)} line entries differ, first {wrong[0]}")
     try:
-        values = read_rows(spec, unloaded, place.line, prefetch.rows.shape)
+        values = read_rows(image.spec, unloaded, base, expected.shape)
     except KeyError as error:
-        said.append(f"meanwhile (memory, bank, address) {error} did not come")
+        said.append(f"(memory, bank, address) {error} is missing or unknown")
     else:
-        wrong = np.argwhere(values != prefetch.rows).tolist()
-        if wrong:
-            said.append(f"{len(wrong)} values that came meanwhile differ, first {wrong[0]}")
-    expected = bias_words(spec, place.bias, prefetch.biases)
-    wrong = [at for at, word in expected.items() if unloaded.get(at) != word]
-    if wrong:
-        said.append(f"{len(wrong)} words of biases that came meanwhile differ, first {wrong[0]}")
+        places = np.argwhere(values != expected).tolist()
+        if places:
+            said.append(f"{len(places)} of {values.size} values differ, first {places[0]}")
     return said

@@ -99,11 +99,12 @@ def test_a_product_with_its_weight_in_blocks_by_hand() -> None:
              "copy_values": 2, "copy_slots": 20, "copy_line": 32, "copy_word": 16, "copy_bias": 4}
     second = {"copy_enable": 1, "copy_address": 1005, "copy_lines": 2, "copy_values": 2,
               "copy_slots": 20, "copy_line": 48, "copy_word": 24, "copy_bias": 6}
+    read = {"right_rows": 2, "right_lines": 1}
     assert found == [
-        {"right_rows": 2, "right_lines": 1, "right_line": 32, "bias_enable": 1, "bias": 4, **second},
-        {"right_rows": 2, "right_lines": 1, "right_line": 48, "bias": 6, **first},
-        {"right_rows": 2, "right_lines": 1, "right_line": 32, "bias_enable": 1, "bias": 4, **second},
-        {"right_rows": 2, "right_lines": 1, "right_line": 48, "bias": 6},
+        {**read, "right_line": 32, "bias_enable": 1, "bias": 4, **second},
+        {**read, "right_line": 48, "bias": 6, **first},
+        {**read, "right_line": 32, "bias_enable": 1, "bias": 4, **second},
+        {**read, "right_line": 48, "bias": 6},
         {}, {}]
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from hwgen.design import AcceleratorDesign
 from hwgen.units.accelerator.spec import AcceleratorSpec
-from hwgen.units.loader.cost import ImageSize
 from model.space import TransformerDesign
 from sim import Workload
 from sim.layer import layer_program
@@ -19,7 +18,7 @@ from sim.masks import RecordedMasks
 from sim.placement import Placement, place
 from sim.random_masks import random_recording
 from sim.schedule import NO_IMAGE, Plan, schedule
-from sim.weights import FIRST, Images, Place, weight_blocks
+from sim.weights import FIRST, Images, weight_blocks
 
 MODEL = TransformerDesign.load(
     {"layers": [{"hidden": 32, "heads": ["sa_sdp"] * 2, "feed_forward": [48]}]})
@@ -89,21 +88,16 @@ def test_places_are_used_again() -> None:
     assert not apart([(one.start, one.limit) for one in placement.tensors.values()])
 
 
-def occupied(size: ImageSize, place: Place) -> dict[str, Range]:
-    """Lines, words of every bank and words of biases that an image takes."""
-    return {"lines": (place.line, place.line + size.lines),
-            "words": (place.word, place.word + size.groups * size.values),
-            "biases": (place.bias, place.bias + size.biases)}
-
-
-def in_place(plan: Plan, images: Images) -> list[dict[str, Range]]:
-    """What each of a plan's places takes, at most."""
-    if not plan.streams:
-        return [occupied(plan.image, images.places[0])]
-    sizes = [plan.block_image(block) for block in weight_blocks(plan).values()]
-    return [{name: (ranges[0][name][0], max(stop for _, stop in (one[name] for one in ranges)))
-             for name in ranges[0]}
-            for place in images.places for ranges in [[occupied(one, place) for one in sizes]]]
+def occupied(plan: Plan, images: Images) -> list[dict[str, Range]]:
+    """Lines, words of every bank and words of biases that the images of each place take at most."""
+    sizes = [plan.image]
+    if plan.streams:
+        sizes = [plan.block_image(block) for block in weight_blocks(plan).values()]
+    lines = max(size.lines for size in sizes)
+    words = max(size.groups * size.values for size in sizes)
+    biases = max(size.biases for size in sizes)
+    return [{"lines": (one.line, one.line + lines), "words": (one.word, one.word + words),
+             "biases": (one.bias, one.bias + biases)} for one in images.places]
 
 
 @pytest.mark.parametrize("changes", [{}, {"weight_buffer_kib": 2}])
@@ -121,10 +115,10 @@ def test_a_weight_lies_apart_from_the_one_before_and_a_block_from_the_one_before
     rooms = {"lines": spec.lines, "words": spec.words,
              "biases": spec.biases // spec.biases_together}
     for one, after in itertools.pairwise(readers):
-        both = [part for plan in (one, after) for part in in_place(plan, weights[plan.task.label])]
+        both = [part for plan in (one, after) for part in occupied(plan, weights[plan.task.label])]
         for name, room in rooms.items():
             assert apart([part[name] for part in both])
-            assert all(stop <= room for part in both for _, stop in [part[name]])
+            assert max(part[name][1] for part in both) <= room
 
 
 @pytest.mark.parametrize("changes", [{}, {"weight_buffer_kib": 2}])
