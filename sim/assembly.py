@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 
 from hwgen.design import AcceleratorDesign
 from hwgen.program import FORMAT_VERSION, INITIAL, KINDS, Descriptor
@@ -340,8 +340,13 @@ def program(
     Raises
     ------
     ValueError
-        If the kind of an operation has no RTL, or an operation loads an image that has no place.
+        If the kind of an operation has no RTL, or an operation loads an image that has no place,
+        or another one than the next operation's.
     """
+    for plan, after in pairwise(plans):
+        if plan.load != after.image:
+            raise ValueError(
+                f"{plan.task.label} does not load what {after.task.label} finds in its buffer")
     images = [homes[plan.task.label].images for plan in plans]
     parts = (
         descriptors(plan, homes[plan.task.label], constants[plan.task.label], after)

@@ -148,15 +148,18 @@ def test_what_the_next_operation_needs_comes_meanwhile() -> None:
     assert len(set(shares)) == 1 and sum(shares) >= load.all_slots > sum(shares[1:])
     with pytest.raises(ValueError, match="one loads an image that has no place"):
         descriptors(first, HOMES, Constants(3, 2))
-    both = program(
-        [first, replace(norm, task=replace(norm.task, operation=replace(
-            norm.task.operation, writes="two")))],
-        {"one": HOMES, "two": replace(HOMES, images=following)},
-        {"one": Constants(3, 2), "two": Constants(3, 6)})
+    norm = replace(norm, task=replace(
+        norm.task, operation=replace(norm.task.operation, writes="two")))
+    homes = {"one": HOMES, "two": replace(HOMES, images=following)}
+    constants = {"one": Constants(3, 2), "two": Constants(3, 6)}
+    both = program([replace(first, load=norm.image), norm], homes, constants)
     configurations = [part.fields for part in both if part.opcode == "configure"]
-    assert configurations[0] == configuration.fields
+    assert configurations[0]["prefetch_lines"] == norm.image.lines
+    assert configurations[0]["prefetch_address"] == 77
     assert configurations[1]["weights_line"] == 64
     assert not any(name.startswith("prefetch") for name in configurations[1])
+    with pytest.raises(ValueError, match="one does not load what two finds in its buffer"):
+        program([first, norm], homes, constants)
 
 
 @pytest.mark.parametrize("order", LOOP_ORDERS)
