@@ -7,6 +7,8 @@ the long suite, `many(SMALL, SEED)[number]` or `few(UNEVEN, SEED)[number]` in th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +18,20 @@ import pytest
 
 from hwgen.design import AcceleratorDesign
 from hwgen.emit import unit_module
-from hwgen.simulation.machine import run_programs
+from hwgen.simulation import SimulationError
+from hwgen.simulation.machine import MachineCase, run_programs
 from hwgen.simulation.module import VerilogModule
 from hwgen.units.accelerator.rtl import Accelerator
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from model.space import TransformerDesign
-from rtl_tests.accelerator_cases import Case, differences, prepare, random_product
+from rtl_tests.accelerator_cases import (
+    Case,
+    Prepared,
+    differences,
+    prepare,
+    random_prefetch,
+    random_product,
+)
 from rtl_tests.accelerator_coverage import BINS, count_bins, report
 from rtl_tests.accelerator_draws import (
     in_every_order,
@@ -112,6 +122,49 @@ def test_the_small_designs_cover_their_bins() -> None:
     counts = count_bins([*many(SMALL, SEED), *few(UNEVEN, SEED)])
     print(report(counts))
     assert not [name for name in BINS if name not in NOT_IN_SMALL and not counts[name]]
+
+
+def with_memory(prepared: Prepared, **changes: Any) -> MachineCase:
+    """Let a case have another main memory."""
+    machine = prepared.machine
+    assert machine.memory is not None
+    return replace(machine, memory=replace(machine.memory, **changes))
+
+
+@pytest.fixture(scope="module")
+def streaming() -> tuple[Case, Prepared]:
+    """A product in blocks, and a weight that comes meanwhile."""
+    rng = np.random.default_rng(5)
+    case = random_product(rng, in_order(SMALL, "jkib"), (2, 9, 21, 40), streams=True)
+    case = case.with_prefetch(random_prefetch(rng, SMALL, (13, 20)))
+    return case, prepare(case)
+
+
+def test_a_later_memory_takes_longer_and_changes_nothing_else(
+    simulator: str, streaming: tuple[Case, Prepared]
+) -> None:
+    case, prepared = streaming
+    latency = SMALL.memory.latency_cycles + 29
+    memory = SMALL.memory.model_copy(update={"latency_cycles": latency})
+    design = case.plan.design.model_copy(update={"memory": memory})
+    later = replace(case, plan=replace(case.plan, design=design))
+    (result,) = run_programs(
+        module_of(SMALL), [with_memory(prepared, latency_cycles=latency)], simulator,
+        cycle_limit=CYCLE_LIMIT)
+    counted = replace(result, step_cycles=case.step_cycles())
+    assert differences(case, prepared, counted) == []
+    # The reference lets idle slots pass main memory as well, which do not wait for an answer.
+    assert sum(result.step_cycles) > sum(case.step_cycles())
+    assert all(least <= cycles <= most for least, cycles, most in zip(
+        case.step_cycles(), result.step_cycles, later.step_cycles(), strict=True))
+
+
+def test_a_memory_that_is_slower_than_the_accelerators_is_found(
+    simulator: str, streaming: tuple[Case, Prepared]
+) -> None:
+    slower = with_memory(streaming[1], bits_per_cycle=Fraction(40))
+    with pytest.raises(SimulationError, match="a request before main memory's rate allows"):
+        run_programs(module_of(SMALL), [slower], simulator, cycle_limit=CYCLE_LIMIT)
 
 
 @pytest.mark.slow
