@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hwgen.design import DesignBatch
 from hwgen.units.accelerator import cost as accelerator
 from hwgen.units.buffer import cost as buffer
+from hwgen.units.loader import cost as loader
 from sim.tiling import Ints
 
 Floats = NDArray[np.float64]
@@ -52,9 +53,10 @@ PORTS = (
 """What is charged by the block: fills are reads, main memory is one port."""
 
 
-BEATS = ("activation_lines", "weight_lines", "pieces", "drain", "fill")
+BEATS = ("activation_lines", "weight_lines", "pieces", "drain", "fill", "waiting")
 """What takes a port's time: lines that are read, pieces that are stored, and cycles in which
-partial sums leave and come back."""
+partial sums leave and come back; of main memory, bits of slots beyond those that the step moves:
+shares of an image, which is counted as a whole, and idle slots."""
 
 
 class Transfers:
@@ -68,13 +70,13 @@ class Transfers:
         self.bits = np.zeros((len(FLOWS), steps))
         self.beats = np.zeros((len(BEATS), steps))
 
-    def add(self, flow: str, bits: Floats | Ints) -> None:
-        """Add bits to a flow."""
-        self.bits[FLOWS.index(flow)] += bits
+    def add(self, flow: str, bits: Floats | Ints, at: Ints | slice = slice(None)) -> None:
+        """Add bits to a flow, in all steps or in some."""
+        self.bits[FLOWS.index(flow), at] += bits
 
-    def occupy(self, what: str, beats: Floats | Ints) -> None:
-        """Add lines, pieces or cycles to those of a port."""
-        self.beats[BEATS.index(what)] += beats
+    def occupy(self, what: str, beats: Floats | Ints, at: Ints | slice = slice(None)) -> None:
+        """Add what takes time to that of a port, in all steps or in some."""
+        self.beats[BEATS.index(what), at] += beats
 
 
 def lines_per_cycle(designs: DesignBatch) -> Ints:
@@ -88,6 +90,28 @@ def lines_per_cycle(designs: DesignBatch) -> Ints:
             designs.bits,
         )
     )
+
+
+def memory_rate(designs: DesignBatch) -> tuple[Ints, Ints]:
+    """Bits a cycle from main memory into a buffer, numerator and denominator, shape (designs,)."""
+    numerator, denominator = loader.rate(
+        designs.memory_rate_numerator,
+        designs.memory_rate_denominator,
+        lines_per_cycle(designs),
+        designs.window,
+        designs.bits,
+    )
+    return np.asarray(numerator), np.asarray(denominator)
+
+
+def memory_cycles(designs: DesignBatch, design: Ints, bits: Floats) -> Floats:
+    """Cycles of main memory in each step."""
+    numerator, denominator = memory_rate(designs)
+    beyond = loader.overhead(
+        designs.memory_latency_cycles, designs.bits, lines_per_cycle(designs)
+    )
+    moved = ceil_divide(bits, numerator[design], denominator[design])
+    return np.asarray((beyond[design] + moved) * (bits > 0))
 
 
 def port_cycles(
@@ -113,13 +137,13 @@ def port_cycles(
     return np.maximum(activation, buffer.store_cycles(spec, stored)), weight
 
 
-def ceil_divide(bits: Floats, numerator: Floats, denominator: Floats) -> Floats:
+def ceil_divide(bits: Floats, numerator: Ints, denominator: Ints) -> Floats:
     """Cycles of jobs of so many bits on ports of rate numerator / denominator.
 
     Products and quotients of whole numbers below 2^53 round to the nearest float64, and a quotient
     is nearer to its own ceiling than to the next whole number: the result is exact.
     """
-    return np.ceil(bits * denominator / numerator)
+    return np.asarray(np.ceil(bits * denominator / numerator))
 
 
 def charge(
@@ -152,15 +176,13 @@ def charge(
     """
     flows = dict(zip(FLOWS, transfers.bits, strict=True))
     memory = flows["memory_read"] + flows["memory_write"]
-    memory_cycles = ceil_divide(
-        memory, designs.memory_rate_numerator[design], designs.memory_rate_denominator[design]
-    )
+    waiting = transfers.beats[BEATS.index("waiting")]
     activation, weight = port_cycles(designs, design, transfers)
     found = {
         engine: compute,
         "activation_buffer": activation,
         "weight_buffer": weight,
-        "main_memory": (designs.memory_latency_cycles[design] + memory_cycles) * (memory > 0),
+        "main_memory": memory_cycles(designs, design, memory + waiting),
         "program": accelerator.program_cycles(designs)[design],
     }
     times = {name: found[name] for name in ENGINES if name in found}

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from hwgen.design import DesignBatch
 from sim.charge import Transfers, lines_per_cycle
 from sim.dataflow import StepClasses
-from sim.memory import Residency
+from sim.memory import Residency, block_images
 from sim.tiling import DIM_B, DIM_I, DIM_J, DIM_K, Ints, Tiling
 from sim.workload import Task, compressed_bits
 
 if TYPE_CHECKING:
     from sim.closed_form import Population
+
+Floats = NDArray[np.float64]
 
 
 def dispatch(
@@ -44,10 +46,8 @@ def dispatch(
             rows * (wave.segment == 0) * (population.designs.accumulator_bits[design] - 1)
         )
         values = compressed_bits(task.weight_density, elements, bits) + biases
-        resident = home.prefetched[design]
-        transfers.add("weight_read", values * resident)
-        transfers.add("mask_read", elements * resident)
-        transfers.add("memory_read", (values + elements) * ~resident)
+        transfers.add("weight_read", values)
+        transfers.add("mask_read", elements)
     else:
         rows = rows * extents[DIM_B]
         elements = rows * extents[DIM_K]
@@ -59,6 +59,35 @@ def dispatch(
             elements,
             compressed_bits(task.read_densities[1], elements, bits),
         )
+
+
+def copy(
+    transfers: Transfers, population: Population, task: Task, steps: StepClasses
+) -> dict[str, Floats]:
+    """Blocks of weights that come from main memory, each two steps before its wave.
+
+    Returns
+    -------
+    What is written into the weight and the mask buffer: "bits.<flow>" and "blocks.<flow>", shape
+    (designs,).
+    """
+    copies = steps.copies
+    if copies is None:
+        return {}
+    designs, design = population.designs, steps.design[copies.at]
+    wave, word = copies.wave, (designs.window * designs.bits)[design]
+    made = block_images(task, designs, design, wave.extents, wave.segment == 0)
+    transfers.add("memory_read", made.size.words * word, copies.at)
+    idle = made.size.all_slots - made.size.words
+    transfers.occupy("waiting", idle * word, copies.at)
+    count = steps.count[copies.at]
+
+    written: dict[str, Floats] = {}
+    for flow, bits in (("weight_load", made.values), ("mask_load", made.masks)):
+        accesses = np.ceil(bits / population.block_bits)
+        for name, what in ((f"bits.{flow}", bits), (f"blocks.{flow}", accesses)):
+            written[name] = np.bincount(design, what * count, len(designs)).astype(np.float64)
+    return written
 
 
 def move(

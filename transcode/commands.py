@@ -72,7 +72,7 @@ def simulate(
             ["", *names],
             [[part, *(float(value) * scale for value in values)] for part, values in parts.items()],
         )
-    unproven = [name for name, proven in report.proven.items() if not proven]
+    unproven = [name for name, proven in report.proven.items() if not proven.all()]
     console.print(f"cycles not yet proven in RTL: {', '.join(unproven) or 'none'}", highlight=False)
     console.print(f"not priced: {', '.join(report.not_priced) or 'nothing'}", highlight=False)
 

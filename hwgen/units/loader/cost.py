@@ -118,6 +118,18 @@ def image_size(
     return ImageSize(lines, words, groups, values, slots)
 
 
+def overhead(latency: Any, bits: Any, lines_per_cycle: Any) -> Any:
+    """Cycles of a job of main memory beyond those in which its bits come.
+
+    Parameters
+    ----------
+    latency : cycles from a word's request to its arrival
+    bits : width of a value
+    lines_per_cycle : G
+    """
+    return latency + unpack_cycles(bits, lines_per_cycle) + LOAD
+
+
 def memory_cycles(
     bits: Any,
     latency: Any,
@@ -138,4 +150,4 @@ def memory_cycles(
     rate_numerator, rate_denominator : of main memory, from `rate`
     """
     moved = -(-bits * rate_denominator // rate_numerator)
-    return (latency + moved + unpack_cycles(width, lines_per_cycle) + LOAD) * (bits > 0)
+    return (overhead(latency, width, lines_per_cycle) + moved) * (bits > 0)
