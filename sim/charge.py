@@ -7,10 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
-from hwgen.design import DesignBatch
-from hwgen.units.accelerator import cost as accelerator
-from hwgen.units.buffer import cost as buffer
-from hwgen.units.loader import cost as loader
+from sim.ports import Ports
 from sim.tiling import Ints
 
 Floats = NDArray[np.float64]
@@ -79,65 +76,28 @@ class Transfers:
         self.beats[BEATS.index(what), at] += beats
 
 
-def lines_per_cycle(designs: DesignBatch) -> Ints:
-    """Lines that a buffer gives in a cycle, shape (designs,)."""
-    return np.asarray(
-        accelerator.lines_per_cycle(
-            designs.pes,
-            designs.buffer_rate_numerator,
-            designs.buffer_rate_denominator,
-            designs.window,
-            designs.bits,
-        )
-    )
-
-
-def memory_rate(designs: DesignBatch) -> tuple[Ints, Ints]:
-    """Bits a cycle from main memory into a buffer, numerator and denominator, shape (designs,)."""
-    numerator, denominator = loader.rate(
-        designs.memory_rate_numerator,
-        designs.memory_rate_denominator,
-        lines_per_cycle(designs),
-        designs.window,
-        designs.bits,
-    )
-    return np.asarray(numerator), np.asarray(denominator)
-
-
-def memory_cycles(designs: DesignBatch, design: Ints, bits: Floats) -> Floats:
-    """Cycles of main memory in each step."""
-    numerator, denominator = memory_rate(designs)
-    beyond = loader.overhead(
-        designs.memory_latency_cycles, designs.bits, lines_per_cycle(designs)
-    )
-    moved = ceil_divide(bits, numerator[design], denominator[design])
-    return np.asarray((beyond[design] + moved) * (bits > 0))
-
-
-def port_cycles(
-    designs: DesignBatch, design: Ints, transfers: Transfers
-) -> tuple[Floats, Floats]:
+def port_cycles(ports: SimpleNamespace, transfers: Transfers) -> tuple[Floats, Floats]:
     """Cycles of the activation buffer and of the weight buffer in each step.
 
     Sums come back behind the lines that are read.
     """
     beats = dict(zip(BEATS, transfers.beats, strict=True))
-    lines = lines_per_cycle(designs)
-    pieces = accelerator.pieces_per_cycle(designs.pes, designs.window, designs.piece, lines)
-    spec = SimpleNamespace(window=designs.window[design], piece=designs.piece[design])
-    lines = lines[design]
-    stored = np.ceil(beats["pieces"] / pieces[design]) + beats["drain"]
-    lines_read = np.stack(
-        [
-            np.ceil(beats["activation_lines"] / lines) + beats["fill"],
-            np.ceil(beats["weight_lines"] / lines),
-        ]
-    )
-    activation, weight = buffer.read_cycles(spec, lines_read)
-    return np.maximum(activation, buffer.store_cycles(spec, stored)), weight
+    stored = np.ceil(beats["pieces"] / ports.pieces) + beats["drain"]
+    store = (stored + ports.store_overhead) * (stored > 0)
+    lines = np.ceil(beats["activation_lines"] / ports.lines) + beats["fill"]
+    activation = (lines + ports.read_overhead) * (lines > 0)
+    lines = np.ceil(beats["weight_lines"] / ports.lines)
+    weight = (lines + ports.read_overhead) * (lines > 0)
+    return np.maximum(activation, store), weight
 
 
-def ceil_divide(bits: Floats, numerator: Ints, denominator: Ints) -> Floats:
+def memory_cycles(ports: SimpleNamespace, bits: Floats) -> Floats:
+    """Cycles of main memory in each step."""
+    moved = ceil_divide(bits, ports.memory_numerator, ports.memory_denominator)
+    return np.asarray((ports.memory_overhead + moved) * (bits > 0))
+
+
+def ceil_divide(bits: Floats, numerator: Floats, denominator: Floats) -> Floats:
     """Cycles of jobs of so many bits on ports of rate numerator / denominator.
 
     Products and quotients of whole numbers below 2^53 round to the nearest float64, and a quotient
@@ -147,7 +107,7 @@ def ceil_divide(bits: Floats, numerator: Ints, denominator: Ints) -> Floats:
 
 
 def charge(
-    designs: DesignBatch,
+    ports: Ports,
     design: Ints,
     starts: Ints,
     count: Ints,
@@ -161,7 +121,7 @@ def charge(
 
     Parameters
     ----------
-    designs : the population
+    ports : of the population
     design, starts, count : which design a step belongs to, where each begins, how often each comes
     engine : what computes, or "configure"
     compute : its cycles, shape (steps,)
@@ -177,31 +137,29 @@ def charge(
     flows = dict(zip(FLOWS, transfers.bits, strict=True))
     memory = flows["memory_read"] + flows["memory_write"]
     waiting = transfers.beats[BEATS.index("waiting")]
-    activation, weight = port_cycles(designs, design, transfers)
+    machine = ports.at(design)
+    activation, weight = port_cycles(machine, transfers)
     found = {
         engine: compute,
         "activation_buffer": activation,
         "weight_buffer": weight,
-        "main_memory": memory_cycles(designs, design, memory + waiting),
-        "program": accelerator.program_cycles(designs)[design],
+        "main_memory": memory_cycles(machine, memory + waiting),
+        "program": machine.program,
     }
     times = {name: found[name] for name in ENGINES if name in found}
     longest = compute
     for busy in times.values():
         longest = np.maximum(longest, busy)
-    constant = accelerator.step_constant(
-        designs.pes, designs.lanes_per_pe, designs.softmax_per_pe
-    )[design]
-    ports = {name: flows[name] for name in PORTS if name in flows} | {"main_memory": memory}
-    ports["activation_read"] = flows["activation_read"] + flows["activation_fill"]
+    accesses = {name: flows[name] for name in PORTS if name in flows} | {"main_memory": memory}
+    accesses["activation_read"] = flows["activation_read"] + flows["activation_fill"]
     columns: dict[str, Floats | Ints] = {
-        "cycles": longest + constant,
+        "cycles": longest + machine.step_constant,
         "busy.main_memory": times["main_memory"],
     }
-    columns |= {f"blocks.{port}": np.ceil(bits / block_bits) for port, bits in ports.items()}
+    columns |= {f"blocks.{port}": np.ceil(bits / block_bits) for port, bits in accesses.items()}
     if detailed:
         first = np.argmax(np.stack(list(times.values())), axis=0)
-        columns["stall.step_constant"] = constant
+        columns["stall.step_constant"] = machine.step_constant
         for number, name in enumerate(times):
             columns[f"stall.{name}"] = longest * (first == number)
             columns[f"busy.{name}"] = times[name]

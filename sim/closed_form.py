@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from sim.closed_moves import copy, dispatch, move, write
 from sim.dataflow import RowClasses, StepClasses, class_counts, product_steps, row_steps
 from sim.lanes import LaneTimes
 from sim.memory import Residency, place
+from sim.ports import Ports
 from sim.tiling import DIM_K, Ints, Tiling, loop_dimensions, tile_product
 from sim.workload import Task, Workload, compressed_bits
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Sums = dict[str, Floats]
 
 OPENING = "opening"
@@ -67,14 +68,34 @@ class Population:
             self._tilings[key] = tile_product(self.designs, self.order, extents)
         return self._tilings[key]
 
-    def steps(self, task: Task, streams: Bools) -> StepClasses:
-        """Classes of steps of a product whose weight streams in some designs."""
-        key = _extents_key(task), streams.tobytes()
+    @cached_property
+    def ports(self) -> Ports:
+        """Rates and constants of the designs."""
+        return Ports(self.designs)
+
+    @cached_property
+    def homes(self) -> list[Residency]:
+        """Where the tensors of each task live."""
+        tilings = [self.tiling(task) for task in self.workload.tasks]
+        return place(self.workload, self.designs, self.ports, tilings)
+
+    def steps(self, task: Task) -> StepClasses:
+        """Classes of steps of a product.
+
+        They serve all products of its extents, whether a weight is denser than another and streams.
+        """
+        key = _extents_key(task)
         if key not in self._steps:
             tiling = self.tiling(task)
             assert tiling is not None
-            right_has_b = not task.operation.has_weight
-            self._steps[key] = product_steps(tiling, right_has_b, streams)
+            streams = np.logical_or.reduce(
+                [
+                    home.streams
+                    for other, home in zip(self.workload.tasks, self.homes, strict=True)
+                    if _extents_key(other) == key
+                ]
+            )
+            self._steps[key] = product_steps(tiling, not task.operation.has_weight, streams)
         return self._steps[key]
 
     def cuts(self, most_steps: int) -> list[slice]:
@@ -104,12 +125,11 @@ def task_sums(population: Population) -> Iterator[tuple[str, Sums]]:
     "layer_norm_elements", "layer_norm_beats" and "dataflow_cycles"; "in_buffers" is 1 where the
     buffers hold all that a task reads and writes.
     """
-    workload, designs = population.workload, population.designs
-    tilings = [population.tiling(task) for task in workload.tasks]
-    homes = place(workload, designs, tilings)
+    workload, designs, homes = population.workload, population.designs, population.homes
     yield OPENING, _opening(population, homes[0])
     found: dict[Any, Sums] = {}
-    for index, (task, tiling, home) in enumerate(zip(workload.tasks, tilings, homes, strict=True)):
+    for index, (task, home) in enumerate(zip(workload.tasks, homes, strict=True)):
+        tiling = population.tiling(task)
         load = np.zeros(len(designs), dtype=np.int64)
         if index + 1 < len(homes):
             load = homes[index + 1].image.size.all_slots
@@ -152,7 +172,7 @@ def _opening(population: Population, home: Residency) -> Sums:
     transfers = Transfers(len(every))
     transfers.occupy("waiting", home.image.size.all_slots * _word(population))
     return charge(
-        population.designs,
+        population.ports,
         every,
         every,
         np.ones_like(every),
@@ -168,11 +188,11 @@ def _product(
     population: Population, task: Task, tiling: Tiling, home: Residency, load: Ints
 ) -> Sums:
     """Sums of a product."""
-    steps = population.steps(task, home.streams)
+    steps = population.steps(task)
     designs, design = population.designs, steps.design
     transfers = Transfers(len(design))
     transfers.occupy("waiting", _share(population, load, tiling.waves)[design])
-    copied = copy(transfers, population, task, steps)
+    copied = copy(transfers, population, task, home, steps)
     dispatch(transfers, population, task, home, steps)
     write(transfers, population, task, home, steps, tiling)
     densities = task.read_densities[0], task.right_density
@@ -182,7 +202,7 @@ def _product(
     rest = population.lane_times.kinds(designs, tiling.last[DIM_K], densities)
     compute = _lane_time(population, steps, tiling, full, rest)
     sums = charge(
-        designs,
+        population.ports,
         design,
         steps.starts,
         steps.count,
@@ -228,7 +248,7 @@ def _configure(population: Population, used_lanes: Ints | int, transfers: Transf
     """The step in which each operation is configured."""
     every = np.arange(len(population.designs))
     return charge(
-        population.designs,
+        population.ports,
         every,
         every,
         np.ones_like(every),
@@ -241,11 +261,10 @@ def _configure(population: Population, used_lanes: Ints | int, transfers: Transf
 
 
 def _added(*parts: Sums) -> Sums:
-    total: Sums = {}
-    for part in parts:
-        for name, values in part.items():
-            total[name] = total[name] + values if name in total else values
-    return total
+    # Sums of one part are views of a table that is not to be kept, so all are added to something.
+    names = {name: None for part in parts for name in part}
+    none = np.zeros(())
+    return {name: sum((part[name] for part in parts if name in part), none) for name in names}
 
 
 def _word(population: Population) -> Ints:
@@ -322,7 +341,7 @@ def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Su
     compute = _row_time(designs, operation.kind, steps, width)
     engine = "layer_norm" if operation.kind == "add_norm" else "softmax"
     sums = charge(
-        designs,
+        population.ports,
         design,
         steps.starts,
         steps.count,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.tiling import DIM_K, Tiling
+from sim.tiling import DIM_J, DIM_K, Tiling
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -15,8 +15,8 @@ Bools = NDArray[np.bool_]
 STATES = 4
 """Different indices of a loop: the first, the last, the one before it, and all between.
 
-A loop of a design that looks two waves ahead, in which two waves may go by, has one more: the last
-but two.
+A loop in which a design looks two waves ahead, for blocks of weights, has one more: the last but
+two.
 """
 
 
@@ -49,6 +49,15 @@ class Copies:
     at: Ints
     wave: Wave
 
+    def of(self, some: Bools) -> Copies:
+        """Those of some of the steps."""
+        if some.all():
+            return self
+        wave = self.wave
+        return Copies(
+            self.at[some], Wave(wave.exists[some], wave.extents[:, some], wave.segment[some])
+        )
+
 
 @dataclass(frozen=True)
 class StepClasses:
@@ -61,7 +70,7 @@ class StepClasses:
     count : how often the step comes, shape (steps,)
     now, following, previous : what is computed, dispatched and written
     new_left, new_right : whether the following wave's operands are dispatched
-    copies : blocks of weights that come meanwhile, where a design's weights stream
+    copies : blocks of weights that come meanwhile, where a design's weights may stream
     """
 
     design: Ints
@@ -84,15 +93,19 @@ def _counts(states: Ints) -> Ints:
     return np.asarray(np.prod(states, axis=0) + 2)
 
 
-def _states(loops: Ints, streams: Bools) -> Ints:
+def _states(tiling: Tiling, loops: Ints, streams: Bools) -> Ints:
     """States of each loop, outermost first, shape (4, designs).
 
-    Two waves may go by in the innermost loop of several trips alone.
+    Two waves may go by in the innermost loop of several trips alone, and it matters where the last
+    block of weights is smaller than the others.
     """
     most = np.full(loops.shape, STATES)
     if streams.any():
+        design = np.arange(loops.shape[1])
         innermost = len(loops) - 1 - np.argmax(loops[::-1] > 1, axis=0)
-        most[innermost, np.arange(len(innermost))] += streams
+        dimension = tiling.order[innermost, design]
+        smaller = (tiling.last != tiling.block)[dimension, design]
+        most[innermost, design] += streams & smaller & (dimension >= DIM_J)
     return np.asarray(np.minimum(loops, most))
 
 
@@ -121,10 +134,10 @@ def product_steps(tiling: Tiling, right_has_b: bool, streams: Bools) -> StepClas
     ----------
     tiling : of all designs
     right_has_b : whether the right operand has a b index (both operands are activations)
-    streams : designs whose right operand is copied from main memory block by block
+    streams : designs whose right operand may come from main memory block by block
     """
     loops = np.take_along_axis(tiling.trips, tiling.order, axis=0)
-    held = _states(loops, streams)
+    held = _states(tiling, loops, streams)
     rows = _counts(held)
     design, starts, number = _numbers(rows)
     trips = np.repeat(loops, rows, axis=1)
@@ -158,13 +171,13 @@ def product_steps(tiling: Tiling, right_has_b: bool, streams: Bools) -> StepClas
     changed = np.take_along_axis(changed, place, axis=0)
     following = wave(after, (real & ~over) | opening)
     left = changed[0] | changed[1] | changed[DIM_K]
-    right = changed[2] | changed[DIM_K] | (changed[0] if right_has_b else False)
+    right = changed[DIM_J] | changed[DIM_K] | (changed[0] if right_has_b else False)
     copies = None
     if streams.any():
         at = np.flatnonzero(streams[design] & following.exists)
         second, changed, over = _next(after[:, at], trips[:, at], np.ones(len(at), dtype=bool))
         changed = np.take_along_axis(changed, place[:, at], axis=0)
-        comes = (changed[2] | changed[DIM_K]) & ~over
+        comes = (changed[DIM_J] | changed[DIM_K]) & ~over
         at = at[comes]
         copies = Copies(at, wave(second[:, comes], np.ones(len(at), dtype=bool), at))
     return StepClasses(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from hwgen.design import DesignBatch
 from hwgen.units.loader import cost as loader
 from hwgen.units.loader.cost import ImageSize
-from sim.charge import lines_per_cycle, memory_rate
+from sim.ports import Ports
 from sim.tiling import DIM_J, DIM_K, Tiling
 from sim.workload import Task, Workload, compressed_bits, stored_elements
 
@@ -56,11 +57,12 @@ class Residency:
     @property
     def in_buffers(self) -> Bools:
         """Whether the buffers hold all that the task reads and writes but its weight."""
-        return np.logical_and.reduce([*self.reads, self.write, self.sums])
+        return np.asarray(np.logical_and.reduce([*self.reads, self.write, self.sums]))
 
 
 def images(
     designs: DesignBatch,
+    ports: Ports,
     design: Ints,
     density: float,
     columns: Ints,
@@ -72,7 +74,7 @@ def images(
 
     Parameters
     ----------
-    designs, design : the population, and which design each image is of
+    designs, ports, design : the population, and which design each image is of
     density : share of non-zeros
     columns, length : how many, and elements of each
     lines_of_column : lines in which a column comes, perhaps more than it fills
@@ -80,7 +82,6 @@ def images(
     """
     window, bits = designs.window[design], designs.bits[design]
     accumulator_bits = designs.accumulator_bits[design]
-    numerator, denominator = memory_rate(designs)
     words = np.ceil(density * (columns * -(-length // window))).astype(np.int64)
     size = loader.image_size(
         columns * lines_of_column,
@@ -89,9 +90,9 @@ def images(
         window=window,
         bits=bits,
         accumulator_bits=accumulator_bits,
-        lines_per_cycle=lines_per_cycle(designs)[design],
-        rate_numerator=numerator[design],
-        rate_denominator=denominator[design],
+        lines_per_cycle=ports.lines[design],
+        rate_numerator=ports.memory_numerator[design],
+        rate_denominator=ports.memory_denominator[design],
     )
     elements = columns * length
     values = compressed_bits(density, elements, bits) + biases * (accumulator_bits - 1)
@@ -99,14 +100,14 @@ def images(
 
 
 def block_images(
-    task: Task, designs: DesignBatch, design: Ints, extents: Ints, first: Bools
+    task: Task, designs: DesignBatch, ports: Ports, design: Ints, extents: Ints, first: Bools
 ) -> Images:
     """Images of blocks of weights.
 
     Parameters
     ----------
     task : whose weight
-    designs, design : the population, and which design each block is of
+    designs, ports, design : the population, and which design each block is of
     extents : of the waves, shape (4, blocks)
     first : whether it is the first segment, with which biases come
     """
@@ -115,12 +116,12 @@ def block_images(
     longest = np.minimum(designs.k_segment[design], task.operation.inner)
     lines = -(-longest // designs.window[design])
     return images(
-        designs, design, task.weight_density, columns, length, lines, columns * first
+        designs, ports, design, task.weight_density, columns, length, lines, columns * first
     )
 
 
 def _first_images(
-    task: Task, designs: DesignBatch, tiling: Tiling | None, streams: Bools
+    task: Task, designs: DesignBatch, ports: Ports, tiling: Tiling | None, streams: Bools
 ) -> Images:
     """What must be in the weight buffer before a task starts."""
     operation, every = task.operation, np.arange(len(designs))
@@ -128,13 +129,23 @@ def _first_images(
     if operation.kind == "add_norm":
         assert isinstance(operation.inner, int)
         lines = -(-operation.inner // designs.window)
-        return images(designs, every, 1.0, none + 2, none + operation.inner, lines, none)
+        return images(designs, ports, every, 1.0, none + 2, none + operation.inner, lines, none)
     if tiling is None or not operation.has_weight:
-        return images(designs, every, 0.0, none, none, none, none)
+        return images(designs, ports, every, 0.0, none, none, none, none)
     first = np.where(tiling.trips > 1, tiling.block, tiling.last)
     columns, length = np.where(streams, first, tiling.extents)[[DIM_J, DIM_K]]
     lines = -(-length // designs.window)
-    return images(designs, every, task.weight_density, columns, length, lines, columns)
+    return images(designs, ports, every, task.weight_density, columns, length, lines, columns)
+
+
+def _image_key(task: Task, streams: Bools) -> Any:
+    """What decides the images of a task: equal ones are worked out once."""
+    operation = task.operation
+    if operation.has_weight:
+        # The first block of a weight depends on how the whole product is cut.
+        shape = operation.rows, operation.inner, operation.outer
+        return *shape, task.weight_density, streams.tobytes()
+    return operation.inner if operation.kind == "add_norm" else None
 
 
 def _fit(task: Task, designs: DesignBatch, biases: Ints) -> Bools:
@@ -149,13 +160,13 @@ def _fit(task: Task, designs: DesignBatch, biases: Ints) -> Bools:
 
 
 def place(
-    workload: Workload, designs: DesignBatch, tilings: list[Tiling | None]
+    workload: Workload, designs: DesignBatch, ports: Ports, tilings: list[Tiling | None]
 ) -> list[Residency]:
     """Decide for each task where its tensors live.
 
     Parameters
     ----------
-    workload, designs : what runs on what
+    workload, designs, ports : what runs on what
     tilings : of the tasks that are products
     """
     batch = workload.batch(designs)
@@ -164,6 +175,7 @@ def place(
     nothing = np.zeros(len(designs), dtype=bool)
     home: dict[str, Bools] = {}
     sizes: dict[str, tuple[Ints, Ints]] = {}
+    found: dict[Any, Images] = {}
     placed = []
     for index, (task, tiling) in enumerate(zip(workload.tasks, tilings, strict=True)):
         operation = task.operation
@@ -172,7 +184,9 @@ def place(
         if operation.has_weight:
             assert isinstance(operation.outer, int)
             streams = ~_fit(task, designs, operation.outer * (designs.accumulator_bits - 1))
-        image = _first_images(task, designs, tiling, streams)
+        key = _image_key(task, streams)
+        if key not in found:
+            found[key] = _first_images(task, designs, ports, tiling, streams)
         write = nothing
         if operation.writes in workload.last_read:
             elements = np.asarray(operation.elements(batch, workload.sequence_length))  # type: ignore[arg-type]
@@ -187,7 +201,7 @@ def place(
         sums = ~nothing
         if tiling is not None:
             sums = tiling.sum_bits(designs) <= free_values
-        placed.append(Residency(reads, write, sums, image, streams))
+        placed.append(Residency(reads, write, sums, found[key], streams))
         for name in dict.fromkeys(operation.reads):
             if workload.last_read.get(name) == index:
                 free_values = free_values + sizes[name][0]

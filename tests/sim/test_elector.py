@@ -12,11 +12,13 @@ from hwgen.technology.constants import Technology
 from model.space import TransformerDesign
 from sim import Workload, evaluate
 from sim.closed_form import Population, task_sums
+from sim.dataflow import product_steps
 from sim.images import lines_per_cycle, memory_rate
 from sim.lanes import LaneTimes
 from sim.reference import Walk, walk
 from sim.reference_energy import energy_pj
 from sim.schedule import Plan, schedule
+from sim.tiling import loop_dimensions, tile_product
 
 MODEL = TransformerDesign.load(
     {
@@ -254,17 +256,17 @@ def test_equals_the_walk_over_steps() -> None:
 def test_weights_that_stream_cost_other_designs_no_classes() -> None:
     rng = np.random.default_rng(15)
     designs = DesignBatch.of([random_design(rng, order, pes=1) for order in LOOP_ORDERS])
-    population = Population(designs, Workload(MODEL, 21, 0.5), LaneTimes(), 512, True)
-    task = next(task for task in population.workload.tasks if task.label == "0.query")
+    tiling = tile_product(designs, loop_dimensions(designs), (1, 21, 70, 85))
     none = np.zeros(len(designs), dtype=bool)
     some = np.arange(len(designs)) % 2 == 0
-    before, after = (
-        np.diff(steps.starts, append=len(steps.design))
-        for steps in (population.steps(task, none), population.steps(task, some))
-    )
+    listed = [product_steps(tiling, False, streams) for streams in (none, some)]
+    before, after = (np.diff(steps.starts, append=len(steps.design)) for steps in listed)
     assert np.array_equal(before[~some], after[~some])
     assert (after[some] > before[some]).any() and (after <= 1.25 * before).all()
-    assert population.steps(task, none).copies is None
+    assert listed[0].copies is None
+    for steps in listed:
+        waves = np.add.reduceat(steps.count, steps.starts)
+        assert np.array_equal(waves, tiling.waves + 2)
 
 
 def test_energies_equal_the_walk() -> None:
