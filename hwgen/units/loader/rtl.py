@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -136,6 +136,8 @@ class Loader(wiring.Component):
             with m.If(begins[job]):
                 place.begin()
             places.append(place)
+        # A Mux, since Icarus does not evaluate a switch over registers that stay as they begin.
+        copy, prefetch = places
         tag = data.View(TAG, self.answer.tag)
         kind = Signal(2, reset_less=True)
         job = Signal(reset_less=True)
@@ -150,10 +152,10 @@ class Loader(wiring.Component):
                   (("biases", BIASES), ("values", VALUES))}
         m.d.comb += [
             self.word.write.eq(writes["values"]),
-            self.word.write_word.eq(Array(place.word for place in places)[job]),
+            self.word.write_word.eq(Mux(job, prefetch.word, copy.word)),
             self.word.data.eq(word),
             self.bias_word.write.eq(writes["biases"]),
-            self.bias_word.address.eq(Array(place.bias for place in places)[job]),
+            self.bias_word.address.eq(Mux(job, prefetch.bias, copy.bias)),
             self.bias_word.data.eq(word[:buffer.bias_word_bits]),
         ]
         for number, place in enumerate(places):
@@ -186,10 +188,12 @@ class Loader(wiring.Component):
             for bank, piece in enumerate(pieces):
                 m.d.sync += [mask[bank].eq(piece),
                              count[bank].eq(popcount(m, list(piece), f"ones_{bank}"))]
-        choose = [Array(values)[counted_job] for values in (
-            [place.line for place in places], [place.lines.any() for place in places],
-            *([place.position[bank] for place in places] for bank in range(buffer.pieces)))]
-        line, real, positions = choose[0], choose[1], choose[2:]
+        copy, prefetch = places
+        line, lines = (Mux(counted_job, getattr(prefetch, name), getattr(copy, name))
+                       for name in ("line", "lines"))
+        positions = [Mux(counted_job, one, other) for one, other in
+                     zip(prefetch.position, copy.position, strict=True)]
+        real = lines.any()
         m.d.comb += [
             self.entry.write.eq(counted & real),
             self.entry.line.eq(line),
