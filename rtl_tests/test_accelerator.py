@@ -19,7 +19,7 @@ import pytest
 from hwgen.design import AcceleratorDesign
 from hwgen.emit import unit_module
 from hwgen.simulation import SimulationError
-from hwgen.simulation.machine import MachineCase, run_programs
+from hwgen.simulation.machine import MachineCase, run_program_jobs, run_programs
 from hwgen.simulation.module import VerilogModule
 from hwgen.units.accelerator.rtl import Accelerator
 from hwgen.units.accelerator.spec import AcceleratorSpec
@@ -44,6 +44,7 @@ from rtl_tests.accelerator_draws import (
 from rtl_tests.accelerator_layers import layer_differences, machine_case
 from sim import Workload
 from sim.layer import LayerProgram, layer_program
+from sim.machine_jobs import random_jobs
 from sim.masks import RecordedMasks
 
 if TYPE_CHECKING:
@@ -165,6 +166,18 @@ def test_a_memory_that_is_slower_than_the_accelerators_is_found(
     slower = with_memory(streaming[1], bits_per_cycle=Fraction(40))
     with pytest.raises(SimulationError, match="a request before main memory's rate allows"):
         run_programs(module_of(SMALL), [slower], simulator, cycle_limit=CYCLE_LIMIT)
+
+
+def test_jobs_are_proven_and_a_wrong_word_of_main_memory_is_found(simulator: str) -> None:
+    jobs = random_jobs(SMALL, SEED)
+    words = list(jobs[0].memory.words)
+    words[0] ^= 1 << 20
+    wrong = replace(jobs[0], memory=replace(jobs[0].memory, words=tuple(words)))
+    spec = AcceleratorSpec.of(SMALL).activations
+    *proven, (result, said) = run_program_jobs(module_of(SMALL), spec, [*jobs, wrong], simulator)
+    for job, (good, differing) in zip(jobs, proven, strict=True):
+        assert (good.step_cycles, differing) == (job.step_cycles, []), job.name
+    assert result.status == "done" and "values differ" in said[0]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from hwgen.design import LOOP_ORDERS, AcceleratorDesign
+from hwgen.program import ProgramJob
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.loader.golden import image
 from sim.machine_cases import Case, random_prefetch, random_product, random_rows
-from sim.machine_jobs import prepare
+from sim.machine_jobs import prepare, random_jobs
 from sim.main_memory import least_density, main_memory, weight_images
 from sim.weights import FIRST, Images, Place, WeightPlaces, weight_blocks
 
@@ -105,3 +107,17 @@ def test_a_case_has_its_weight_and_behind_it_what_comes_meanwhile() -> None:
                                       spec.biases // spec.biases_together // 2)
     # Nothing of a case's own weight is there before it is copied.
     assert set(prepared.loads) == {"activations"}
+
+
+def test_jobs_survive_json_with_their_memory() -> None:
+    jobs = random_jobs(design(), 3)
+    assert [job.name for job in jobs][:2] == ["product with weights",
+                                              "product with weights in blocks"]
+    for job in jobs:
+        back = ProgramJob.from_json(json.loads(json.dumps(job.to_json())))
+        assert (back.words, back.loads, back.memory, back.step_cycles) == (
+            job.words, job.loads, job.memory, job.step_cycles)
+        for one, other in zip(back.results, job.results, strict=True):
+            assert (one.line, one.start) == (other.line, other.start)
+            assert np.array_equal(one.rows, other.rows)
+    assert jobs[0].memory.words and not jobs[2].memory.words
