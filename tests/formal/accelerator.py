@@ -22,7 +22,8 @@ def least(lanes):
     return AcceleratorSpec(
         activations=BufferSpec(**line, words=4, lines=8),
         loader=LoaderSpec(
-            BufferSpec(**line, words=4, lines=8, biases=4, bias_bits=8, biases_together=2), 2, 8, 1),
+            BufferSpec(**line, words=4, lines=8, biases=4, bias_bits=8, biases_together=2),
+            latency=2, rate_numerator=8, rate_denominator=1),
         lane=LaneSpec(PreSparsitySpec(2, 4, 4, 4), MacLaneSpec(2, 4, 9, "relu"), piece=2, tile_b=2,
                       tile_x=2, tile_y=2, segment_lines=2, lanes=lanes),
         softmax=SoftmaxEngineSpec(SoftmaxSpec(2, 4, 8), window=4, piece=2),

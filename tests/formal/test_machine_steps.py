@@ -1,8 +1,8 @@
 """No step of an accelerator begins while a line, a tile, a piece or a lane of another is under way.
 
-The accelerator is the real one up to the ports of its buffers, lanes and engines: sequencer, scans,
-loader, trees of registers, and what waits for them. Buffers give anything; a lane or an engine works
-for any time from its start on; main memory answers every request once, at any time.
+The accelerator is the real one up to the ports of its buffers, lanes and engines: sequencer,
+scans, loader, trees of registers, and what waits for them. Buffers give anything; a lane or an
+engine works for any time from its start on; main memory answers every request once, at any time.
 """
 
 import re
