@@ -13,6 +13,7 @@ from hwgen.design import AcceleratorDesign
 from hwgen.units.accelerator import cost as accelerator
 from hwgen.units.loader.cost import ImageSize
 from sim.images import image
+from sim.residents import Residents, whole_weight
 from sim.workload import Task, Workload, compressed_bits, stored_elements
 
 Range = tuple[int, int]
@@ -352,7 +353,7 @@ def schedule(design: AcceleratorDesign, workload: Workload) -> Program:
     workload : what it runs; its densities are the declared ones that decide where tensors live
     """
     batch = workload.batch_size or design.batch_size
-    homes = _Homes(design)
+    homes = Residents(design)
     plans: list[Plan] = []
     for index, task in enumerate(workload.tasks):
         operation = task.operation
@@ -367,7 +368,7 @@ def schedule(design: AcceleratorDesign, workload: Workload) -> Program:
             lives = homes.place(
                 operation.writes, compressed_bits(task.write_density, stored, design.bits), stored
             )
-        weights = _weights(design, task)
+        weights = whole_weight(design, task)
         plan = Plan(design, task, extents, reads, lives, False, *weights, NO_IMAGE)
         if operation.kind == "product" and plan.spills:
             plan = replace(plan, sums_resident=plan.sum_bits <= homes.free_values)
@@ -382,54 +383,9 @@ def schedule(design: AcceleratorDesign, workload: Workload) -> Program:
     )
 
 
-class _Homes:
-    """The activation and the mask buffer while the program is made."""
-
-    def __init__(self, design: AcceleratorDesign) -> None:
-        self.free_values = design.activation_buffer_kib * 1024 * 8
-        self.free_masks = design.mask_buffer_kib * 1024 * 8 // 2
-        self.resident: dict[str, bool] = {}
-        self._held: dict[str, tuple[int, int]] = {}
-
-    def place(self, name: str, values: int, masks: int) -> bool:
-        fits = values <= self.free_values and masks <= self.free_masks
-        self.resident[name] = fits
-        if fits:
-            self._held[name] = values, masks
-            self.free_values -= values
-            self.free_masks -= masks
-        return fits
-
-    def free(self, name: str) -> None:
-        values, masks = self._held.pop(name, (0, 0))
-        self.free_values += values
-        self.free_masks += masks
-
-
 def _extents(task: Task, batch: int, sequence: int) -> dict[str, int]:
     if task.operation.kind == "product":
         b, i, j, k = task.operation.extents(batch, sequence)
         return {"b": b, "i": i, "j": j, "k": k}
     rows, width = task.operation.row_shape(batch, sequence)
     return {"b": 1, "i": rows, "j": 1, "k": width}
-
-
-def _weights(design: AcceleratorDesign, task: Task) -> tuple[int, int, bool]:
-    """Bits of an operation's weights (values, masks), and whether they are prefetched."""
-    operation = task.operation
-    if operation.kind == "add_norm":
-        assert isinstance(operation.inner, int)
-        return 2 * operation.inner * design.bits, 2 * operation.inner, True
-    if not operation.has_weight:
-        return 0, 0, True
-    assert isinstance(operation.inner, int) and isinstance(operation.outer, int)
-    elements = operation.inner * operation.outer
-    values = compressed_bits(task.weight_density, elements, design.bits)
-    biases = operation.outer * (design.accumulator_bits - 1)
-    stored = stored_elements(operation.outer, operation.inner, design.window)
-    taken = compressed_bits(task.weight_density, stored, design.bits) + biases
-    fits = (
-        taken <= design.weight_buffer_kib * 1024 * 8 / 2
-        and stored <= design.mask_buffer_kib * 1024 * 8 / 4
-    )
-    return values + biases, elements, fits
