@@ -54,8 +54,8 @@ LINES, LANES, BUFFER = SPEC.activations.lines, SPEC.lanes, SPEC.activations
 CYCLE_LIMIT = 40_000
 """Some times what any of these programs takes."""
 
-LONG = {"prefetch_slots": 10, "copy_lines": 9, "copy_biases": 10}
-"""Fields that only make a step long, and the bits of them that garbage has."""
+LONG = {"prefetch_slots": 10}
+"""A field that only makes a step long, and the bits of it that garbage has."""
 
 ERRORS = ("other_design", "bad_descriptor", "overflow", "out_of_range")
 
@@ -263,13 +263,15 @@ def _images() -> Iterator[tuple[str, Fault]]:
     rooms = {"line": buffer.lines, "word": buffer.words, "bias": buffer.bias_words}
     beyond = [{name: at} for name, room in rooms.items()
               for at in (room, room - 1, (1 << (16 if name == "bias" else 20)) - 1)]
+    large = [{"lines": buffer.lines + 1}, {"lines": (1 << 20) - 1},
+             {"biases": buffer.bias_words + 1}]
     for base, number in (("product", 1), ("streams", next(
             number for number, part in enumerate(program_of("streams"))
             if number > 1 and part.fields.get("copy_biases")))):
         program = program_of(base)
         fields = program[number].fields
         assert fields["copy_enable"]
-        bad = [{"lines": 0}, {"slots": fields["copy_values"]}, {"slots": 0}, {"values": 63}]
+        bad = [{"lines": 0}, {"slots": fields["copy_values"]}, {"slots": 0}, {"values": 63}, *large]
         for status, changes in (("bad_descriptor", bad), ("out_of_range", beyond)):
             for change in changes:
                 made = list(program)
@@ -277,7 +279,7 @@ def _images() -> Iterator[tuple[str, Fault]]:
                 made[number] = Descriptor("step", {**fields, **own})
                 yield f"{base}: descriptor {number}, {own}", Fault(base, made, status)
     values = configuration_of("norm").fields["prefetch_values"]
-    bad = [{"slots": values}, {"slots": 0}, {"values": 63}]
+    bad = [{"slots": values}, {"slots": 0}, {"values": 63}, *large]
     for status, changes in (("bad_descriptor", bad), ("out_of_range", beyond)):
         for change in changes:
             own = {f"prefetch_{name}": value for name, value in change.items()}
