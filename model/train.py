@@ -19,7 +19,9 @@ from model.calibration import Calibration, calibrate
 from model.data import Task, load_task
 from model.density import DensityRecorder
 from model.flexibert import FlexiBertConfig, FlexiBertForSequenceClassification
+from model.heads import DepthwiseConvolution, HeadLinear, QueryWeight
 from model.loop import Loop, Optimizer, ProgressCallback
+from model.operations import unmodelled_heads
 from model.policy import PruningPolicy
 from model.pretrained import projected_embeddings
 from model.quiet import quiet
@@ -224,8 +226,9 @@ def initial_model(
         torch.manual_seed(seed)
         model = FlexiBertForSequenceClassification(config)
         for module in model.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=WEIGHT_GAIN / module.in_features**0.5)
+            if isinstance(module, (nn.Linear, HeadLinear, DepthwiseConvolution)):
+                if not isinstance(module, QueryWeight):
+                    nn.init.normal_(module.weight, std=WEIGHT_GAIN / module.in_features**0.5)
     tokens = tokenize(task.train.texts, task.sequence_length)
     counts = np.bincount(tokens.ids[tokens.ids > 0], minlength=VOCABULARY)
     tables = projected_embeddings(design.layers[0].hidden, counts)
@@ -327,7 +330,7 @@ def _finish(
     traced(gradients, split="train", stage="training").save(folder / "gradients.json")
     with quiet(), disk_errors():
         model.save_pretrained(folder)
-    if job.recipe.fraction == 1:
+    if job.recipe.fraction == 1 and not unmodelled_heads(job.design):
         calibrated(model, task).save(folder)
     about = {
         "validation_accuracy": float((logits.argmax(1) == task.validation.labels).mean()),

@@ -31,7 +31,8 @@ class TrainedModel:
         Its folder: ``model.safetensors`` and ``config.json`` as Hugging Face saves them,
         ``inputs.json`` (all that the training depends on), ``training.json`` (what came out),
         ``trace.json`` (densities on the validation split), ``gradients.json`` (densities over
-        the last steps of the training) and, after a whole training, ``calibration.json``.
+        the last steps of the training) and, after a whole training of a model that the
+        accelerator runs, ``calibration.json``.
     design, policy, recipe, seed
         What was trained, and how.
     validation_accuracy, validation_n

@@ -59,8 +59,8 @@ def stored_tensors(model, ids, mask):
     caught = {}
     original = model.dynaprop.store
 
-    def catch(values, layer, operation, valid_mask):
-        caught[layer, operation] = original(values, layer, operation, valid_mask)
+    def catch(values, layer, operation, valid_mask, members=()):
+        caught[layer, operation] = original(values, layer, operation, valid_mask, members)
         return caught[layer, operation]
 
     model.dynaprop.store = catch

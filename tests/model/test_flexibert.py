@@ -127,14 +127,6 @@ def test_initialisation():
     assert (model.encoder.layers[1].attention_norm.weight == 1).all()
 
 
-def test_refuses_other_operations():
-    design = TransformerDesign.load(
-        {"l": 2, "o": [["sa_sdp_8"], ["l_dft_8"]], "h": [8, 8], "f": [[8], [8]]}
-    )
-    with pytest.raises(ValueError, match="l_dft in layer 1 is not modelled yet; use sa_sdp"):
-        FlexiBertModel(FlexiBertConfig.of(design))
-
-
 def test_refuses_long_sequences_and_other_masks():
     model = mixed()
     with pytest.raises(ValueError, match="max_positions = 16 long, not 17"):
