@@ -193,7 +193,7 @@ class DensityPass:
 
     def _add(self, item: Operation, product: str, effectual: Tensor) -> None:
         possible = pairs.possible_pairs(item, self.valid_mask)
-        self.recorder.add_pairs(item.layer, item.name, product, possible, effectual)
+        self.recorder.add_pairs(item, product, possible, effectual)
 
     def _meet(self, item: Operation, product: str, met: Tensor) -> None:
         possible = pairs.possible_pairs(item, self.valid_mask)
@@ -218,7 +218,7 @@ class DensityRecorder:
         self._convolutions = {item.writes for item in convolutions}
         self.totals: dict[tuple[Place, GemmRole], _Total] = {}
         self.met: dict[tuple[str, str], list[Tensor]] = {}
-        self.pairs: dict[tuple[int | None, str, str], list[Tensor]] = {}
+        self.pairs: dict[tuple[Place, str], list[Tensor]] = {}
         self.lengths: dict[int, int] = {}
         self.sequence_length = 0
         self._seen: list[Tensor] = []
@@ -263,14 +263,13 @@ class DensityRecorder:
         total[0] += possible
         total[1] += met
 
-    def add_pairs(
-        self, layer: int | None, operation: str, product: str, pairs: Tensor, effectual: Tensor
-    ) -> None:
+    def add_pairs(self, item: Operation, product: str, possible: Tensor, effectual: Tensor) -> None:
         """Add the pairs of one product of one pass."""
         total = self.pairs.setdefault(
-            (layer, operation, product), [torch.zeros_like(pairs), torch.zeros_like(effectual)]
+            ((item.layer, item.name, item.members), product),
+            [torch.zeros_like(possible), torch.zeros_like(effectual)],
         )
-        total[0] += pairs
+        total[0] += possible
         total[1] += effectual
 
     def trace(
@@ -338,13 +337,12 @@ class DensityRecorder:
         return self.totals[(writer.layer, writer.name, writer.members), GemmRole.OUTPUT]
 
     def _products(self, weights: Mapping[str, Tensor]) -> list[PairRecord]:
-        found = {key: [int(total) for total in totals] for key, totals in self.pairs.items()}
+        found = {key: (int(one), int(other)) for key, (one, other) in self.pairs.items()}
         for item in self.operations:
             if item.has_weight:
-                for product, totals in self._weight_products(item, weights[item.writes] != 0):
-                    before = found.get((item.layer, item.name, product), [0, 0])
-                    added = [one + other for one, other in zip(before, totals, strict=True)]
-                    found[item.layer, item.name, product] = added
+                place = (item.layer, item.name, item.members)
+                for product, counted in self._weight_products(item, weights[item.writes] != 0):
+                    found[place, product] = counted
         return [
             PairRecord(
                 layer=layer,
@@ -352,8 +350,9 @@ class DensityRecorder:
                 product=product,  # type: ignore[arg-type]  # one of its literals
                 pairs=possible,
                 effectual=effectual,
+                members=members,
             )
-            for (layer, operation, product), (possible, effectual) in found.items()
+            for ((layer, operation, members), product), (possible, effectual) in found.items()
         ]
 
     def _weight_products(
