@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
 from hwgen.unit_parameters import LAYER_NORM_EPSILON
+from model.card import CARD, model_card
 from model.configuration import FlexiBertConfig
 from model.dynaprop import DynaProp
 from model.formats import TOKEN_TYPES
@@ -106,6 +108,14 @@ class FlexiBertPreTrainedModel(PreTrainedModel):
             made[f"{index}.attention_norm"] = layer.attention_norm
             made[f"{index}.feed_forward_norm"] = layer.feed_forward_norm
         return made
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save as every Hugging Face model; with a model card, unless there is one already."""
+        super().save_pretrained(save_directory, **kwargs)
+        path = Path(save_directory) / CARD
+        if kwargs.get("is_main_process", True) and path.parent.is_dir() and not path.exists():
+            card = model_card(self.design, self.dynaprop.policy, folder=path.parent.name)
+            path.write_text(card)
 
     def weights_hash(self) -> str:
         """Sixteen hexadecimal digits of all parameters."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from model.cache import disk_errors, write_json
 from model.calibration import Calibration, calibrate
+from model.card import write_trained_card
 from model.data import Task, load_task
 from model.density import DensityRecorder
 from model.flexibert import FlexiBertConfig, FlexiBertForSequenceClassification
@@ -27,7 +28,14 @@ from model.pretrained import projected_embeddings
 from model.quiet import quiet
 from model.recipe import Recipe
 from model.space import TransformerDesign
-from model.teacher import PRETRAINED, Teacher, fine_tuned_teacher, model_inputs, predict
+from model.teacher import (
+    PRETRAINED,
+    Teacher,
+    fast_tokenizer,
+    fine_tuned_teacher,
+    model_inputs,
+    predict,
+)
 from model.tokens import VOCABULARY, evaluation_batches, tokenize, training_batches
 from model.trace import SparsityTrace
 from model.trained import TrainedModel
@@ -328,8 +336,11 @@ def _finish(
     traced = partial(_trace, model=model, job=job)
     traced(recorder, split="validation", stage="inference").save(folder / "trace.json")
     traced(gradients, split="train", stage="training").save(folder / "gradients.json")
+    model.config.id2label = dict(enumerate(task.label_names))
+    model.config.label2id = {name: label for label, name in enumerate(task.label_names)}
     with quiet(), disk_errors():
         model.save_pretrained(folder)
+        fast_tokenizer(task.sequence_length).save_pretrained(folder)
     if job.recipe.fraction == 1 and not unmodelled_heads(job.design):
         calibrated(model, task).save(folder)
     about = {
@@ -343,6 +354,8 @@ def _finish(
         if teacher is None
         else {"key": teacher.key, "validation_accuracy": teacher.validation_accuracy},
     }
+    with disk_errors():
+        write_trained_card(folder, job.inputs, about)
     write_json(folder / "training.json", about)
     loop.checkpoint.unlink(missing_ok=True)
 
