@@ -272,7 +272,8 @@ def test_refuses_long_sequences_and_other_masks():
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_hugging_face_trainer(tmp_path, design):
-    model = mixed({"activation_threshold": 0.05, "gradient_threshold": 1e-4}, design)
+    policy = {"activation_threshold": 0.05, "gradient_threshold": 1e-4}
+    model = mixed(policy, design, hidden_dropout=0.0, attention_dropout=0.0)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     ids, mask = batch(lengths=(9, 5, 1, 7))
     rows = [
@@ -281,13 +282,13 @@ def test_hugging_face_trainer(tmp_path, design):
     ]
     arguments = TrainingArguments(
         output_dir=str(tmp_path),
-        max_steps=12,
+        max_steps=20,
         per_device_train_batch_size=4,
         report_to=[],
         use_cpu=True,
         save_strategy="no",
         disable_tqdm=True,
-        learning_rate=1e-2,
+        learning_rate=3e-3,
         logging_steps=1,
     )
     trainer = Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows)

@@ -1,10 +1,17 @@
 """A Hugging Face BERT taken over: exactly at its own shape, and by projection at others."""
 
+import re
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+)
 
 from model.from_bert import _of_rank, from_bert
 from model.space import TransformerDesign
@@ -225,3 +232,13 @@ def test_refuses(change, message):
 def test_refuses_what_has_no_place_in_the_space():
     with pytest.raises(ValueError, match="layer_norm_eps must be 1e-12"):
         from_bert(bert(layer_norm_eps=1e-5))
+
+
+def test_the_documentations_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "heads.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(example, "docs/heads.md", "exec"), {})
+    loaded = AutoModelForSequenceClassification.from_pretrained("started")
+    assert loaded.design.layers[1].heads == ("c_9", "l_dft")
+    assert (tmp_path / "started" / "README.md").is_file()

@@ -1,8 +1,10 @@
 """Designs, the forms they come in, their operations, and spaces."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.operations import unmodelled_heads
+from model.policy import ACTIVATION_PLACES, GRADIENT_PLACES
 from model.space import (
+    HEAD_OPERATIONS,
     LayerDesign,
     TransformerDesign,
     TransformerSpace,
@@ -306,6 +310,31 @@ def test_what_a_model_of_every_operation_is_made_of():
     assert by_name["0.attention_output"].reads == ("0.heads",)
     assert by_name["1.attention_output"].reads == ("1.l_dct.context",)
     assert "1.query" not in by_name and "1.heads" not in by_name
+
+
+def test_documentation_names_what_each_head_stores():
+    text = (Path(__file__).parents[2] / "docs" / "heads.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.*) \| .* \|$", text, re.MULTILINE)
+    stored = {name: re.findall(r"(\w{3,})(?=,| \(|$)", cell) for name, cell in rows}
+    for head in HEAD_OPERATIONS:
+        layer = LayerDesign(hidden=8, heads=(head,), feed_forward=(8,))
+        made = [item.name for item in encoder_operations(TransformerDesign(layers=(layer,)))]
+        described = stored["c_k" if head.startswith("c_") else head]
+        assert described == made[1 : made.index("attention_output")]
+        kept = [name for name in described if name not in ACTIVATION_PLACES]
+        assert kept == (["kernel_logits"] if head.startswith("c_") else [])
+    assert len(stored) == 5
+
+
+def test_places_are_what_operations_write():
+    """Every product has a place for its gradient, every stored tensor one for its own pruning."""
+    layer = LayerDesign(hidden=24, heads=HEAD_OPERATIONS, feed_forward=(8, 8, 8))
+    other = LayerDesign(hidden=16, heads=("sa_sdp",), feed_forward=(8,))
+    made = encoder_operations(TransformerDesign(layers=(layer, other)))
+    products = {i.name for i in made if i.kind in ("product", "transform", "convolution")}
+    assert set(GRADIENT_PLACES) == products
+    stored = {item.name for item in made} - {"heads", "classifier", "kernel_logits"}
+    assert set(ACTIVATION_PLACES) == stored
 
 
 @pytest.mark.golden
