@@ -100,19 +100,31 @@ class Pass(Protocol):
         layer: int | None,
         operation: str,
         valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> None:
         """Look at a tensor that is stored, unpruned and pruned."""
 
-    def note_operand(self, values: Tensor, layer: int | None, operation: str) -> None:
-        """Look at the input of a product that reads part of a stored tensor."""
+    def note_operand(
+        self, values: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None = None
+    ) -> None:
+        """Look at the input of a product that reads part of a stored tensor, or several."""
 
     def note_product(
-        self, result: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        result: Tensor,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> None:
         """Look at the result of a product, before its non-linearity."""
 
     def gradient_note(
-        self, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> Callable[[Tensor, Tensor], None] | None:
         """Return what to call with the gradient that enters a product, unpruned and pruned."""
 
@@ -151,7 +163,12 @@ class DynaProp:
         self._pass = None if self.recorder is None else self.recorder.start(valid_mask)
 
     def store(
-        self, values: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        values: Tensor,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> Tensor:
         """Prune an operation's result as it is written.
 
@@ -160,14 +177,20 @@ class DynaProp:
         values : [batch, positions, width] or, in attention, [batch, heads, positions, width]
         layer, operation : the place
         valid_mask : bool, broadcasts with `values`
+        members : indices of the layer's heads that `values` has, or empty where it has them all
         """
         pruned = prune(values, self.policy.activation(layer, operation), valid_mask)
         if self._pass is not None:
-            self._pass.note_activation(values, pruned, layer, operation, valid_mask)
+            self._pass.note_activation(values, pruned, layer, operation, valid_mask, members)
         return pruned
 
     def product(
-        self, result: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        result: Tensor,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> Tensor:
         """Prune the gradient that enters a product, once, before all that reads it.
 
@@ -176,18 +199,27 @@ class DynaProp:
         result : what the product gave, bias included, in the shape of `store`
         layer, operation : the place
         valid_mask : bool, broadcasts with `result`
+        members : as of `store`
         """
         threshold = self.policy.gradient(layer, operation) * self.gradient_scale
         note = None
         if self._pass is not None:
-            self._pass.note_product(result, layer, operation, valid_mask)
-            note = self._pass.gradient_note(layer, operation, valid_mask)
+            self._pass.note_product(result, layer, operation, valid_mask, members)
+            note = self._pass.gradient_note(layer, operation, valid_mask, members)
         if (threshold == 0 and note is None) or not result.requires_grad:
             return result
         return _PruneGradient.apply(result, threshold, valid_mask, note)
 
-    def read(self, values: Tensor, layer: int | None, operation: str) -> Tensor:
-        """Tell the recorder of a product whose input is part of a stored tensor; all of it real."""
+    def read(
+        self, values: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None = None
+    ) -> Tensor:
+        """Tell the recorder of a product whose input is part of a stored tensor, or of several.
+
+        Parameters
+        ----------
+        values, valid_mask : as of `store`; without a mask all of it is real
+        layer, operation : the product
+        """
         if self._pass is not None:
-            self._pass.note_operand(values, layer, operation)
+            self._pass.note_operand(values, layer, operation, valid_mask)
         return values

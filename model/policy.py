@@ -16,8 +16,14 @@ ACTIVATION_PLACES = (
     "query",
     "key",
     "value",
+    "query_weighted",
     "score",
     "attention_softmax",
+    "transform",
+    "key_depthwise",
+    "key_convolution",
+    "kernel_query",
+    "kernel",
     "context",
     "attention_output",
     "attention_norm",
@@ -30,12 +36,15 @@ ACTIVATION_PLACES = (
     "pooler",
     "pooler_tanh",
 )
-"""Operations whose stored result τ_I is compared with; the logits are not stored."""
+"""Operations whose stored result τ_I is compared with; the logits are not stored, and those of a
+dynamic kernel are no operand of a product."""
+
+_NO_PRODUCT = ("embedding", "attention_softmax", "kernel_query", "kernel", "pooler_tanh")
 
 GRADIENT_PLACES = tuple(
     name
-    for name in (*ACTIVATION_PLACES, "classifier")
-    if name not in ("embedding", "attention_softmax", "pooler_tanh") and not name.endswith("_norm")
+    for name in (*ACTIVATION_PLACES, "kernel_logits", "classifier")
+    if name not in _NO_PRODUCT and not name.endswith("_norm")
 )
 """Products: τ_T is compared with the gradient that enters each."""
 

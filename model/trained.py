@@ -10,6 +10,7 @@ import numpy as np
 
 from model.baseline import fit_baseline
 from model.cache import write_json
+from model.card import write_trained_card
 from model.data import Split, Task, load_task, open_test
 from model.flexibert import FlexiBertForSequenceClassification
 from model.operations import GemmRole
@@ -28,10 +29,11 @@ class TrainedModel:
     Attributes
     ----------
     path
-        Its folder: ``model.safetensors`` and ``config.json`` as Hugging Face saves them,
-        ``inputs.json`` (all that the training depends on), ``training.json`` (what came out),
-        ``trace.json`` (densities on the validation split), ``gradients.json`` (densities over
-        the last steps of the training) and, after a whole training, ``calibration.json``.
+        Its folder: ``model.safetensors``, ``config.json`` and the tokenizer as Hugging Face saves
+        them, ``README.md`` (the model card), ``inputs.json`` (all that the training depends on),
+        ``training.json`` (what came out), ``trace.json`` (densities on the validation split),
+        ``gradients.json`` (densities over the last steps of the training) and, after a whole
+        training of a model that the accelerator runs, ``calibration.json``.
     design, policy, recipe, seed
         What was trained, and how.
     validation_accuracy, validation_n
@@ -190,6 +192,7 @@ def final_test(trained: TrainedModel, task: Task | str | None = None) -> FinalTe
         tuple(answers.tolist()), tuple(references.tolist()),
     )  # fmt: skip
     write_json(kept, {**vars(result)})
+    write_trained_card(trained.path, trained.inputs, trained.about)
     return result
 
 
