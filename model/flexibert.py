@@ -22,6 +22,7 @@ from model.dynaprop import DynaProp
 from model.formats import TOKEN_TYPES
 from model.policy import PruningPolicy
 from model.space import TransformerDesign, operations
+from model.thresholds import SavesThresholds
 
 __all__ = [
     "FlexiBertConfig",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-class FlexiBertPreTrainedModel(PreTrainedModel):
+class FlexiBertPreTrainedModel(SavesThresholds, PreTrainedModel):
     """What FlexiBERT models share: configuration, initialisation and DynaProp."""
 
     config_class = FlexiBertConfig
