@@ -235,6 +235,8 @@ class DensityRecorder:
         task: str,
         split: str,
         stage: Literal["training", "inference"],
+        training_share: float | None = None,
+        thresholds: Mapping[str, float] | None = None,
     ) -> SparsityTrace:
         """Put what was seen into a trace.
 
@@ -242,7 +244,8 @@ class DensityRecorder:
         ----------
         weights : weight of each product by the name of the tensor that it writes, [outer, inner]
         policy : what pruned
-        weights_hash, task, split, stage : provenance
+        weights_hash, task, split, stage, training_share : provenance
+        thresholds : those in force, where a table gave them
 
         Raises
         ------
@@ -262,6 +265,8 @@ class DensityRecorder:
             task=task,
             split=split,
             stage=stage,
+            training_share=training_share,
+            thresholds=dict(thresholds or {}),
             sequence_length=self.sequence_length,
             lengths=dict(zip(lengths.tolist(), sequences.tolist(), strict=True)),
             batch=len(seen),

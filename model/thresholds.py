@@ -372,6 +372,19 @@ class ThresholdRefresh:
         )
 
 
+def thresholds_in_force(model: Any) -> dict[str, float]:
+    """Thresholds that a model's table gives now, by tensor and role as a trace names them."""
+    dynaprop: DynaProp = model.dynaprop
+    if dynaprop.table is None or not dynaprop.policy.needs_table:
+        return {}
+    return {
+        f"{'' if row.layer is None else f'{row.layer}.'}{row.operation}.{row.role}": (
+            dynaprop.threshold(row.layer, row.operation, row.role)
+        )
+        for row in dynaprop.table.rows
+    }
+
+
 class SavesThresholds:
     """Part of a Hugging Face model: its table of thresholds is saved and loaded with it."""
 
