@@ -216,6 +216,13 @@ class DensityRecorder:
             self.totals[key].add_columns(counts)
         return counts
 
+    def counts(self) -> dict[Key, Tensor]:
+        """Return non-zeros, zeros before pruning and entries of each tensor so far, int64 [3]."""
+        return {
+            key: torch.stack((total.nonzeros, total.zeros_before, total.elements)).sum(1)
+            for key, total in self.totals.items()
+        }
+
     def add_pairs(
         self, layer: int | None, operation: str, product: str, pairs: Tensor, effectual: Tensor
     ) -> None:

@@ -222,7 +222,8 @@ class PruningPolicy(Frozen):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for kind in ("activation", "gradient"):
-            threshold, density = getattr(self, f"{kind}_threshold"), getattr(self, f"{kind}_density")
+            threshold = getattr(self, f"{kind}_threshold")
+            density = getattr(self, f"{kind}_density")
             if threshold > 0 and density is not None:
                 raise ValueError(
                     f"give either {kind}_threshold or {kind}_density, not {threshold} and {density}"
