@@ -14,6 +14,7 @@ from transformers import IntervalStrategy, TrainerCallback
 from model.density import DensityRecorder
 from model.dynaprop import DynaProp
 from model.movement import MovementPruning, prune_gradients
+from model.operations import GemmRole
 from model.policy import MovementSchedule
 from model.thresholds import ThresholdRefresh, ThresholdTable, thresholds_in_force
 
@@ -31,7 +32,7 @@ class DynaPropCallback(TrainerCallback):
 
     In each step before a log (of logging strategy "steps") the densities of all processes' real entries are recorded and go to
     the Trainer's log, from there to TensorBoard and the like: "density/OUTPUT", "density/0/OUTPUT"
-    for layer 0, and beside it as "zeros_before/…" the share that was zero before pruning.
+    for layer 0, "density/outside/OUTPUT" for embedding, pooler and classifier, and beside it as "zeros_before/…" the share that was zero before pruning.
 
     Parameters
     ----------
@@ -151,6 +152,8 @@ class DynaPropCallback(TrainerCallback):
         """Densities by role and by layer and role, over all processes."""
         sums: dict[str, Tensor] = {}
         for (layer, _, role), counts in recorder.counts().items():
+            if role is GemmRole.INPUT:  # what a product reads of a tensor that was counted
+                continue
             for name in (role, f"{'outside' if layer is None else layer}/{role}"):
                 sums[name] = sums.get(name, torch.zeros_like(counts)) + counts
         totals = self.trainer.accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
