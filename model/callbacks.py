@@ -30,9 +30,10 @@ class DynaPropCallback(TrainerCallback):
     `refresh_steps`, profiles thresholds. A training that is taken up at a checkpoint has its table
     from there. Parameters' gradients are pruned after clipping where the policy asks for it.
 
-    In each step before a log (of logging strategy "steps") the densities of all processes' real entries are recorded and go to
-    the Trainer's log, from there to TensorBoard and the like: "density/OUTPUT", "density/0/OUTPUT"
-    for layer 0, "density/outside/OUTPUT" for embedding, pooler and classifier, and beside it as "zeros_before/…" the share that was zero before pruning.
+    In each step before a log (of logging strategy "steps") the densities of all processes' real
+    entries are recorded and go to the Trainer's log, from there to TensorBoard and the like:
+    "density/OUTPUT", "density/0/OUTPUT" for layer 0, "density/outside/OUTPUT" for embedding, pooler
+    and classifier, and beside each, as "zeros_before/…", the share that was zero before pruning.
 
     Parameters
     ----------

@@ -151,9 +151,7 @@ class Recorder(Protocol):
 class Table(Protocol):
     """Knows thresholds for densities, as `model.thresholds.ThresholdTable` does."""
 
-    def threshold(
-        self, layer: int | None, operation: str, role: GemmRole, density: float
-    ) -> float:
+    def threshold(self, layer: int | None, operation: str, role: GemmRole, density: float) -> float:
         """Return τ of a tensor for a density of all its real entries."""
 
 
@@ -286,9 +284,7 @@ class DynaProp:
         if self.profiler is not None:
             self.profiler.start(valid_mask)
 
-    def _rule_or_measure(
-        self, layer: int | None, operation: str, role: GemmRole
-    ) -> Rule | Measure:
+    def _rule_or_measure(self, layer: int | None, operation: str, role: GemmRole) -> Rule | Measure:
         measure = None
         if self.profiler is not None:
             measure = self.profiler.measure(layer, operation, role)

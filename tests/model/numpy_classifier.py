@@ -147,9 +147,7 @@ class NumpyClassifier:
         into_middle = self.unstore("attention_norm", added + gradient, raw["attention_norm"])
         added = self.unnorm(f"{layer}.attention_norm", into_middle, kept_1)
         gradient = self.unstore("attention_output", added, raw["attention_output"])
-        gradient = self.unlinear(
-            f"{layer}.attention_output", "attention_output", gradient, context
-        )
+        gradient = self.unlinear(f"{layer}.attention_output", "attention_output", gradient, context)
         gradient = self.enter("context", self.unstore("context", gradient, raw["context"]))
         into = {name: np.zeros_like(values) for name, values in kept.items()}
         for part, score, share, share_kept in inside:

@@ -49,11 +49,12 @@ class Counting(DynaPropCallback):
         self.dynaprop.recorder = None
 
 
-def first_step(out: Path, batch: int, accumulate: int = 1, double: bool = True) -> dict:
+def first_step(out: Path, batch: int, accumulate: int = 1) -> dict:
     """Counts of one optimiser step over the same 32 examples; this process's."""
     trainer = trainer_of(
         out, POLICY, EXAMPLES[:32], per_device_train_batch_size=batch, max_steps=1,
-        gradient_accumulation_steps=accumulate, save_strategy="no", train_sampling_strategy="sequential",
+        gradient_accumulation_steps=accumulate, save_strategy="no",
+        train_sampling_strategy="sequential",
     )  # fmt: skip
     trainer.model.double().eval()
     trainer.model.train = lambda mode=True: trainer.model  # no dropout: what is counted is the same
@@ -136,7 +137,7 @@ def test_targets_are_met_and_logged(tmp_path: Path) -> None:
         assert 0 < entry["zeros_before/0/GRAD_OUTPUT"] < 1 - entry["density/0/GRAD_OUTPUT"]
         assert entry["density/outside/OUTPUT"] <= 1
     # The table before was made on the ramp, where less was pruned before each gradient.
-    assert logs[3]["density/0/GRAD_OUTPUT"] == pytest.approx(0.2, abs=0.05)
+    assert logs[3]["density/0/GRAD_OUTPUT"] == pytest.approx(0.2, abs=0.07)
     model = trainer.model
     assert model.dynaprop.recorder is None and model.dynaprop.step is None
     trainer.save_model(str(tmp_path / "model"))

@@ -269,7 +269,8 @@ def test_hardware_arithmetic_has_the_tables_thresholds():
     model.dynaprop.table = profile(model, [batch(0)])
     calibration = calibrate(model, [batch(0)])
     quantized = QuantizedModel(model, calibration, EDGE)
-    found = quantized.thresholds["0.feed_forward_0"] * 2.0 ** calibration.exponents["0.feed_forward_0"]
+    name = "0.feed_forward_0"
+    found = quantized.thresholds[name] * 2.0 ** calibration.exponents[name]
     wanted = model.dynaprop.table.threshold(0, "feed_forward_0", OUTPUT, 0.5)
     assert found == pytest.approx(wanted, rel=1e-3)
     model.set_policy({"selection": "top_k_row", "activation_density": 0.5})
