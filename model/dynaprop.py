@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Protocol
 
@@ -151,6 +151,10 @@ class Recorder(Protocol):
 class Table(Protocol):
     """Knows thresholds for densities, as `model.thresholds.ThresholdTable` does."""
 
+    @property
+    def places(self) -> Iterable[tuple[int | None, str, GemmRole]]:
+        """Layer, operation and role of the tensors that are known."""
+
     def threshold(self, layer: int | None, operation: str, role: GemmRole, density: float) -> float:
         """Return τ of a tensor for a density of all its real entries."""
 
@@ -201,7 +205,8 @@ class DynaProp:
 
     @policy.setter
     def policy(self, policy: PruningPolicy) -> None:
-        self._policy, self._rules = policy, {}
+        self._policy = policy
+        self._prepare()
 
     @property
     def table(self) -> Any:
@@ -210,7 +215,8 @@ class DynaProp:
 
     @table.setter
     def table(self, table: Table | None) -> None:
-        self._table, self._rules = table, {}
+        self._table = table
+        self._prepare()
 
     @property
     def step(self) -> int | None:
@@ -221,12 +227,19 @@ class DynaProp:
     def step(self, step: int | None) -> None:
         before, self._step = self._fraction, step
         if self._fraction != before:
-            self._rules = {}
+            self._prepare()
 
     @property
     def _fraction(self) -> float:
         ramp = self._policy.ramp
         return 1.0 if ramp is None else ramp.fraction(self._step)
+
+    def _prepare(self) -> None:
+        """Forget rules, and find the table's now: a compiled forward pass cannot read a table."""
+        self._rules = {}
+        if self._table is not None:
+            for place in self._table.places:
+                self.rule(*place)
 
     def rule(self, layer: int | None, operation: str, role: GemmRole) -> Rule:
         """How an operation's result (OUTPUT) or entering gradient (GRAD_OUTPUT) is pruned now.

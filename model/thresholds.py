@@ -35,8 +35,8 @@ LEVELS = (*(n / 64 for n in range(64)), *(1 - 2.0**-n for n in range(7, 13)), 1.
 thresholds are interpolated linearly."""
 
 SAMPLE = 1 << 14
-"""Entries of a tensor that are looked at in a pass: at a density of 0.5 its standard deviation is
-0.004 for one pass."""
+"""Entries of a tensor, at most, that are looked at in a pass: at a density of 0.5 its standard
+deviation is 0.004 for one pass."""
 
 
 class ThresholdRow(Frozen):
@@ -67,7 +67,7 @@ class ThresholdRow(Frozen):
             raise ValueError("thresholds must rise from 0")
         return self
 
-    @cached_property
+    @property
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Sparsities, from that of zeros by themselves on, and their thresholds."""
         beyond = np.asarray(LEVELS) > self.zeros
@@ -98,6 +98,11 @@ class ThresholdTable(Frozen):
     @cached_property
     def _by_place(self) -> dict[tuple[int | None, str, GemmRole], ThresholdRow]:
         return {(row.layer, row.operation, row.role): row for row in self.rows}
+
+    @property
+    def places(self) -> Iterable[tuple[int | None, str, GemmRole]]:
+        """Layer, operation and role of the tensors that are known."""
+        return self._by_place
 
     def row(self, layer: int | None, operation: str, role: GemmRole | str) -> ThresholdRow:
         """Return what is known of a tensor.
@@ -251,14 +256,16 @@ class _Profiler:
 
     def _sample(self, values: Tensor, valid_mask: Tensor | None) -> tuple[np.ndarray, int]:
         """Magnitudes at real entries, at most SAMPLE of them, and how many there are."""
-        if valid_mask is None:
-            chosen = values.reshape(-1)
-        else:
-            chosen = values[valid_mask.expand(values.shape)]
-        entries = len(chosen)
-        if entries > SAMPLE:
-            places = torch.from_numpy(self.rng.integers(entries, size=SAMPLE))
-            chosen = chosen[places.to(chosen.device)]
+        mask = torch.ones((), device=values.device) if valid_mask is None else valid_mask
+        entries = int(mask.sum()) * (values.numel() // mask.numel())
+        mask = mask.expand(values.shape)
+        if entries <= SAMPLE:
+            chosen = values[mask != 0]
+        else:  # draw from all entries, and leave those that are not real
+            draws = round(1.1 * SAMPLE * values.numel() / entries)
+            places = np.unravel_index(self.rng.integers(values.numel(), size=draws), values.shape)
+            drawn = tuple(torch.from_numpy(axis).to(values.device) for axis in places)
+            chosen = values[drawn][mask[drawn] != 0][:SAMPLE]
         wide = torch.float64 if chosen.dtype == torch.float64 else torch.float32
         return chosen.abs().to("cpu", wide).numpy().copy(), entries
 
