@@ -263,6 +263,15 @@ class DensityRecorder:
         total[0] += possible
         total[1] += met
 
+    def counts(self) -> dict[tuple[int | None, str, GemmRole], Tensor]:
+        """Return non-zeros, zeros before pruning and entries of each tensor so far, int64 [3]."""
+        found: dict[tuple[int | None, str, GemmRole], Tensor] = {}
+        for ((layer, operation, _), role), total in self.totals.items():
+            own = torch.stack((total.nonzeros, total.zeros_before, total.elements)).sum(1)
+            key = layer, operation, role
+            found[key] = found[key] + own if key in found else own
+        return found
+
     def add_pairs(self, item: Operation, product: str, possible: Tensor, effectual: Tensor) -> None:
         """Add the pairs of one product of one pass."""
         total = self.pairs.setdefault(
@@ -281,6 +290,8 @@ class DensityRecorder:
         task: str,
         split: str,
         stage: Literal["training", "inference"],
+        training_share: float | None = None,
+        thresholds: Mapping[str, float] | None = None,
     ) -> SparsityTrace:
         """Put what was seen into a trace.
 
@@ -288,7 +299,8 @@ class DensityRecorder:
         ----------
         weights : weight of each product by the name of the tensor that it writes, [outer, inner]
         policy : what pruned
-        weights_hash, task, split, stage : provenance
+        weights_hash, task, split, stage, training_share : provenance
+        thresholds : those in force, where a table gave them
 
         Raises
         ------
@@ -308,6 +320,8 @@ class DensityRecorder:
             task=task,
             split=split,
             stage=stage,
+            training_share=training_share,
+            thresholds=dict(thresholds or {}),
             sequence_length=self.sequence_length,
             lengths=dict(zip(lengths.tolist(), sequences.tolist(), strict=True)),
             batch=len(seen),

@@ -27,6 +27,7 @@ from model.heads import DepthwiseConvolution, HeadLinear, Heads, QueryWeight, as
 from model.operations import HEAD_WEIGHTS, encoder_operations
 from model.policy import PruningPolicy
 from model.space import TransformerDesign
+from model.thresholds import SavesThresholds
 
 __all__ = [
     "FlexiBertConfig",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-class FlexiBertPreTrainedModel(PreTrainedModel):
+class FlexiBertPreTrainedModel(SavesThresholds, PreTrainedModel):
     """What FlexiBERT models share: configuration, initialisation and DynaProp."""
 
     config_class = FlexiBertConfig

@@ -124,6 +124,9 @@ class SparsityTrace(Frozen):
     policy : the whole pruning policy, as JSON
     task, split : the data
     stage : "training" or "inference"
+    training_share : share of the training's steps that were done when recording began; None for its
+        last steps, and for inference
+    thresholds : τ in force by tensor and role, as "0.query.OUTPUT", where a table gave them
     sequence_length : positions a sequence, padding included
     lengths : number of sequences by their real length
     batch : sequences that were measured
@@ -140,6 +143,8 @@ class SparsityTrace(Frozen):
     task: str
     split: str
     stage: Literal["training", "inference"]
+    training_share: float | None = Field(default=None, ge=0, lt=1)
+    thresholds: dict[str, float] = Field(default_factory=dict)
     sequence_length: int = Field(ge=1)
     lengths: dict[int, int] = Field(default_factory=dict, strict=False)
     batch: int = Field(ge=1)
@@ -152,6 +157,12 @@ class SparsityTrace(Frozen):
         if isinstance(data, Mapping) and isinstance(data.get("lengths"), Mapping):
             data = {**data, "lengths": {int(n): count for n, count in data["lengths"].items()}}
         return data
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        made: dict[str, Any] = handler(self)
+        unset = {k for k in ("training_share", "thresholds") if made[k] in (None, {})}
+        return {k: v for k, v in made.items() if k not in unset}
 
     @classmethod
     def load(cls, source: SparsityTrace | Mapping[str, Any] | str | Path) -> SparsityTrace:

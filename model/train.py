@@ -14,7 +14,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from model.cache import disk_errors, write_json
+from model.cache import atomic_path, disk_errors, write_json
 from model.calibration import Calibration, calibrate
 from model.card import write_trained_card
 from model.data import Task, load_task
@@ -36,6 +36,7 @@ from model.teacher import (
     model_inputs,
     predict,
 )
+from model.thresholds import ThresholdRefresh, thresholds_in_force
 from model.tokens import VOCABULARY, evaluation_batches, tokenize, training_batches
 from model.trace import SparsityTrace
 from model.trained import TrainedModel
@@ -50,8 +51,15 @@ inputs so weak at first that thresholds prune most of what they give."""
 CALIBRATION_TEXTS = 1024
 """Texts of the training split that exponents are calibrated on."""
 
+PROFILED_TEXTS, PROFILED_BATCH = 128, 32
+"""Texts of the training split that thresholds for densities are profiled on, and in which batches:
+the recipe's size would do as well, since the table is of the global batch whatever is profiled."""
+
 GRADIENT_STEPS = 32
 """The last steps of a training, over which the densities of gradients are measured."""
+
+STAGE_STEPS = 4
+"""Steps over which densities are recorded at a stage before."""
 
 
 def train(
@@ -65,6 +73,7 @@ def train(
     progress: ProgressCallback | None = None,
     threads: int | None = None,
     start: TrainedModel | str | Path | None = None,
+    trace_at: tuple[float, ...] = (),
 ) -> TrainedModel:
     """Train a model and save it with its traces.
 
@@ -73,7 +82,7 @@ def train(
     design, task
         Names, files or objects.
     policy
-        Thresholds of DynaProp; `DEFAULT_POLICY` where None.
+        Thresholds or target densities of DynaProp; `DEFAULT_POLICY` where None.
     recipe
         How to train; a `Recipe` of default values where None.
     seed
@@ -87,6 +96,9 @@ def train(
         Of PyTorch while training; 1 where None, since results depend on it in their last bits.
     start
         The same training's lower rung (see `Recipe`), whose work is then not repeated.
+    trace_at
+        Shares of the training, such as (0.0, 0.25, 0.5, 0.75), at which densities are recorded over
+        a few steps; the last steps are always. Not with ``start``, which has such steps behind it.
 
     Returns
     -------
@@ -100,7 +112,9 @@ def train(
         The folder holds something else, ``start`` is another training, or design and task do
         not fit.
     """
-    job = _Job(design, task, policy, recipe, seed, threads)
+    job = _Job(design, task, policy, recipe, seed, threads, trace_at)
+    if trace_at and start is not None:
+        raise ValueError("trace_at and start exclude each other; train without start")
     folder = Path(out)
     if (finished := _check_folder(folder, job.inputs, resume)) is not None:
         return finished
@@ -134,6 +148,7 @@ class _Job:
         recipe: Recipe | None,
         seed: int,
         threads: int | None,
+        trace_at: tuple[float, ...],
     ) -> None:
         self.task = load_task(task) if isinstance(task, str) else task
         self.design = TransformerDesign.load(design)
@@ -141,6 +156,7 @@ class _Job:
         self.recipe = recipe or Recipe()
         self.seed = seed
         self.threads = threads or 1
+        self.trace_at = tuple(sorted(trace_at))
         self._check()
         self.inputs = {
             "design": self.design.model_dump(mode="json"),
@@ -154,8 +170,13 @@ class _Job:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }
+        if self.trace_at:
+            self.inputs["trace_at"] = list(self.trace_at)
 
     def _check(self) -> None:
+        for share in self.trace_at:
+            if not 0 <= share < 1:
+                raise ValueError(f"trace_at must be at least 0 and below 1, not {share}")
         if self.design.labels != self.task.labels:
             raise ValueError(
                 f"labels must be {self.task.labels}, the task's, not {self.design.labels}"
@@ -288,11 +309,17 @@ def _loop(
         )
 
     used = np.unique(tokens.ids)
-    optimizer = Optimizer(model, used, recipe.learning_rate, recipe.weight_decay, recipe.clip)
+    policy = job.policy
+    optimizer = Optimizer(
+        model, used, recipe.learning_rate, recipe.weight_decay, recipe.clip,
+        policy.parameter_gradient_threshold, policy.movement,
+    )  # fmt: skip
     schedule = recipe.schedule(len(epoch(0)))
+    profiled = list(evaluation_batches(tokens.lengths[:PROFILED_TEXTS], PROFILED_BATCH))
+    thresholds = ThresholdRefresh(model, profiled, loss, recipe.batch_size, job.seed)
     return Loop(
         optimizer, schedule, epoch, loss, job.seed, folder / "checkpoint.safetensors",
-        job.inputs, "training the model", progress,
+        job.inputs, "training the model", progress, thresholds,
     )  # fmt: skip
 
 
@@ -306,15 +333,40 @@ def _train(loop: Loop, job: _Job, trunk: Path | None, folder: Path) -> DensityRe
         if not restored and path is not None:
             restored = loop.restore(path, job.trunk_inputs, at_most=schedule.decay_start)
     if loop.step < schedule.decay_start:
-        loop.run(schedule.decay_start)
+        _run_and_trace(loop, job, schedule.decay_start, folder)
     if job.recipe.fraction < 1 and not own.exists():
         loop.save(own, job.trunk_inputs)
-    loop.run(measured_from)
-    recorder = DensityRecorder(job.design)
-    model.dynaprop.recorder = recorder
-    loop.run(schedule.steps, checkpoints=False)
-    model.dynaprop.recorder = None
+    _run_and_trace(loop, job, measured_from, folder)
+    with _recorded(model, job.task.sequence_length) as recorder:
+        loop.run(schedule.steps, checkpoints=False)
     return recorder
+
+
+def _run_and_trace(loop: Loop, job: _Job, until: int, folder: Path) -> None:
+    """Run up to a step, and record at the stages on the way; none is cut by a checkpoint."""
+    for share in job.trace_at:
+        begin = round(share * loop.schedule.steps)
+        if not loop.step <= begin < until:
+            continue
+        loop.run(begin)
+        model = loop.optimizer.model
+        with _recorded(model, job.task.sequence_length) as recorder:
+            loop.run(min(begin + STAGE_STEPS, until), checkpoints=False)
+        trace = _trace(recorder, model, job, "train", "training", share)
+        with atomic_path(folder / f"gradients-{share:.3f}.json") as path:
+            trace.save(path)
+    loop.run(until)
+
+
+@contextlib.contextmanager
+def _recorded(model: Any, sequence_length: int) -> Iterator[DensityRecorder]:
+    recorder = DensityRecorder(model.design)
+    model.dynaprop.recorder = recorder
+    try:
+        yield recorder
+    finally:
+        model.dynaprop.recorder = None
+    recorder.sequence_length = sequence_length
 
 
 def _finish(
@@ -326,16 +378,15 @@ def _finish(
     folder: Path,
 ) -> None:
     """Measure the trained model on the validation split and save everything."""
-    model.eval()
     task = job.task
-    recorder = DensityRecorder(job.design)
-    model.dynaprop.recorder = recorder
-    logits = predict(model, task.validation, task.sequence_length)
-    model.dynaprop.recorder = None
-    recorder.sequence_length = gradients.sequence_length = task.sequence_length
     traced = partial(_trace, model=model, job=job)
-    traced(recorder, split="validation", stage="inference").save(folder / "trace.json")
     traced(gradients, split="train", stage="training").save(folder / "gradients.json")
+    if loop.thresholds is not None:
+        loop.thresholds.after_training(loop.step)
+    model.eval()
+    with _recorded(model, task.sequence_length) as recorder:
+        logits = predict(model, task.validation, task.sequence_length)
+    traced(recorder, split="validation", stage="inference").save(folder / "trace.json")
     model.config.id2label = dict(enumerate(task.label_names))
     model.config.label2id = {name: label for label, name in enumerate(task.label_names)}
     with quiet(), disk_errors():
@@ -373,6 +424,7 @@ def _trace(
     job: _Job,
     split: str,
     stage: Any,
+    training_share: float | None = None,
 ) -> SparsityTrace:
     weights = {name: module.weight for name, module in model.products().items()}
     return recorder.trace(
@@ -382,4 +434,6 @@ def _trace(
         task=job.task.name,
         split=split,
         stage=stage,
+        training_share=training_share,
+        thresholds=thresholds_in_force(model),
     )

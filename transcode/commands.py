@@ -91,6 +91,17 @@ def train(
     tau_gradient: Annotated[
         float | None, typer.Option(help="Threshold τ_T of gradients; default: the recipe's.")
     ] = None,
+    density_activation: Annotated[
+        float | None,
+        typer.Option(help="Target density of activations, of all real entries, instead of τ_I."),
+    ] = None,
+    density_gradient: Annotated[
+        float | None,
+        typer.Option(help="Target density of gradients, of all real entries, instead of τ_T."),
+    ] = None,
+    ramp_steps: Annotated[
+        int | None, typer.Option(help="Steps over which pruning rises from nothing.", min=1)
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
     final: Annotated[
         bool, typer.Option("--final", help="Open the test split, once, and record that.")
@@ -105,8 +116,11 @@ def train(
     from model.train import DEFAULT_POLICY
     from transcode.training import train_one
 
-    thresholds = {"activation_threshold": tau_activation, "gradient_threshold": tau_gradient}
-    chosen = {name: value for name, value in thresholds.items() if value is not None}
+    chosen = {
+        **_pruning("activation", tau_activation, density_activation),
+        **_pruning("gradient", tau_gradient, density_gradient),
+        **({} if ramp_steps is None else {"ramp": {"steps": ramp_steps}}),
+    }
     policy = type(DEFAULT_POLICY).load({**DEFAULT_POLICY.model_dump(), **chosen})
     folder = out or Path("runs") / "train" / f"{Path(model).stem}-{seed}"
     with progress_bar(not quiet) as progress:
@@ -117,6 +131,14 @@ def train(
     rows = [[name, value] for name, value in result.items() if not isinstance(value, dict)]
     rows += [[f"density of {role}", value] for role, value in result["densities"].items()]
     print_table(f"{model} on {task}", ["", "value"], rows)
+
+
+def _pruning(kind: str, threshold: float | None, density: float | None) -> dict[str, float]:
+    """Fields of a policy; a density takes the place of the default threshold."""
+    if threshold is None and density is not None:
+        return {f"{kind}_threshold": 0.0, f"{kind}_density": density}
+    given = {"threshold": threshold, "density": density}
+    return {f"{kind}_{name}": value for name, value in given.items() if value is not None}
 
 
 @app.command()
