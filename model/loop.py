@@ -1,12 +1,13 @@
 """A training loop that a killed process takes up again, bit for bit."""
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -48,6 +49,17 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+
+@contextlib.contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """Have PyTorch use so many threads for the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Optimizer:
@@ -166,6 +178,21 @@ class Optimizer:
         self.adamw.load_state_dict({"state": state, "param_groups": groups})
 
 
+class Steps(Protocol):
+    """What a loop asks of an optimiser."""
+
+    model: nn.Module
+
+    def step(self, factor: float) -> None:
+        """Update the parameters with ``factor`` times the learning rate; drop the gradients."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that changes in training, by name."""
+
+    def load(self, kept: Mapping[str, Tensor]) -> None:
+        """Take over what `tensors` gave."""
+
+
 @dataclass
 class Loop:
     """Steps of an optimiser over epochs of batches.
@@ -187,7 +214,7 @@ class Loop:
         The inputs of the training, which tell its checkpoints from another's.
     """
 
-    optimizer: Optimizer
+    optimizer: Steps
     schedule: Schedule
     epoch: Callable[[int], list[np.ndarray]]
     loss: Callable[[np.ndarray], Tensor]

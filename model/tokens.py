@@ -70,7 +70,7 @@ def tokenize(texts: Sequence[Text], sequence_length: int) -> Tokens:
         for ids in encoded
     ]
     lengths = np.asarray([len(ids) for ids in cut], dtype=np.int64)
-    return Tokens(_padded(cut, lengths), lengths)
+    return Tokens(padded(cut, lengths), lengths)
 
 
 def _tokenize_pairs(pairs: Sequence[Text], sequence_length: int) -> Tokens:
@@ -78,15 +78,16 @@ def _tokenize_pairs(pairs: Sequence[Text], sequence_length: int) -> Tokens:
     cutting.enable_truncation(sequence_length, strategy="longest_first")
     encoded = cutting.encode_batch(list(pairs))
     lengths = np.asarray([len(e.ids) for e in encoded], dtype=np.int64)
-    ids = _padded([e.ids for e in encoded], lengths)
-    return Tokens(ids, lengths, _padded([e.type_ids for e in encoded], lengths))
+    ids = padded([e.ids for e in encoded], lengths)
+    return Tokens(ids, lengths, padded([e.type_ids for e in encoded], lengths))
 
 
-def _padded(rows: Sequence[Sequence[int]], lengths: np.ndarray) -> np.ndarray:
-    padded = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=np.int64)
+def padded(rows: Sequence[Sequence[int]], lengths: np.ndarray) -> np.ndarray:
+    """Rows of ids as one array, int64 (rows, longest), with 0 on the right."""
+    made = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=np.int64)
     for number, row in enumerate(rows):
-        padded[number, : len(row)] = row
-    return padded
+        made[number, : len(row)] = row
+    return made
 
 
 def training_batches(

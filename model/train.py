@@ -1,9 +1,7 @@
 """Training of a small model with DynaProp, from projected embeddings and a teacher."""
 
-import contextlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +16,12 @@ from model.cache import disk_errors, write_json
 from model.calibration import Calibration, calibrate
 from model.data import Task, load_task
 from model.density import DensityRecorder
-from model.flexibert import FlexiBertConfig, FlexiBertForSequenceClassification
-from model.loop import Loop, Optimizer, ProgressCallback
+from model.flexibert import (
+    FlexiBertConfig,
+    FlexiBertForSequenceClassification,
+    FlexiBertModel,
+)
+from model.loop import Loop, Optimizer, ProgressCallback, threads_of_torch
 from model.policy import PruningPolicy
 from model.pretrained import projected_embeddings
 from model.quiet import quiet
@@ -55,13 +57,15 @@ def train(
     progress: ProgressCallback | None = None,
     threads: int | None = None,
     start: TrainedModel | str | Path | None = None,
+    encoder: str | Path | None = None,
 ) -> TrainedModel:
     """Train a model and save it with its traces.
 
     Parameters
     ----------
     design, task
-        Names, files or objects.
+        Names, files or objects. The classifier gets as many outputs as the task has classes; a
+        `TransformerDesign` must have that many.
     policy
         Thresholds of DynaProp; `DEFAULT_POLICY` where None.
     recipe
@@ -77,6 +81,9 @@ def train(
         Of PyTorch while training; 1 where None, since results depend on it in their last bits.
     start
         The same training's lower rung (see `Recipe`), whose work is then not repeated.
+    encoder
+        Folder of a model of the same layers, such as `model.pretraining.pretrain` saves, whose
+        encoder's weights the training starts from.
 
     Returns
     -------
@@ -90,7 +97,8 @@ def train(
         The folder holds something else, ``start`` is another training, or design and task do
         not fit.
     """
-    job = _Job(design, task, policy, recipe, seed, threads)
+    donor = None if encoder is None else _donor(encoder)
+    job = _Job(design, task, policy, recipe, seed, threads, donor)
     folder = Path(out)
     if (finished := _check_folder(folder, job.inputs, resume)) is not None:
         return finished
@@ -99,10 +107,12 @@ def train(
     if job.recipe.distillation > 0:
         teacher = fine_tuned_teacher(job.task, progress=progress)
     targets = None if teacher is None else teacher.logits(job.task, progress)
-    with _threads(job.threads):
+    with threads_of_torch(job.threads):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "inputs.json", job.inputs)
         model = initial_model(job.design, job.policy, job.task, job.recipe.dropout, seed)
+        if donor is not None:
+            model.encoder.load_state_dict(donor.state_dict())
         loop = _loop(job, model, targets, folder, progress)
         gradients = _train(loop, job, trunk, folder)
         _finish(loop, job, model, gradients, teacher, folder)
@@ -124,14 +134,17 @@ class _Job:
         recipe: Recipe | None,
         seed: int,
         threads: int | None,
+        donor: FlexiBertModel | None,
     ) -> None:
         self.task = load_task(task) if isinstance(task, str) else task
         self.design = TransformerDesign.load(design)
+        if not isinstance(design, TransformerDesign):
+            self.design = self.design.model_copy(update={"labels": self.task.labels})
         self.policy = DEFAULT_POLICY if policy is None else PruningPolicy.load(policy)
         self.recipe = recipe or Recipe()
         self.seed = seed
         self.threads = threads or 1
-        self._check()
+        self._check(donor)
         self.inputs = {
             "design": self.design.model_dump(mode="json"),
             "task": self.task.describe(),
@@ -144,11 +157,14 @@ class _Job:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }
+        if donor is not None:
+            self.inputs["encoder"] = donor.weights_hash()
 
-    def _check(self) -> None:
+    def _check(self, donor: FlexiBertModel | None) -> None:
         if self.design.labels != self.task.labels:
             raise ValueError(
-                f"labels must be {self.task.labels}, the task's, not {self.design.labels}"
+                f"labels must be {self.task.labels}, the task's, not {self.design.labels}; change"
+                f" the design with model_copy(update={{'labels': {self.task.labels}}})"
             )
         if self.design.vocabulary != VOCABULARY:
             raise ValueError(
@@ -159,6 +175,14 @@ class _Job:
                 f"max_positions must be at least the task's sequence_length,"
                 f" {self.task.sequence_length}, not {self.design.max_positions}"
             )
+        if donor is not None:
+            given, own = (d.model_dump(exclude={"labels"}) for d in (donor.design, self.design))
+            for key in own:
+                if given[key] != own[key]:
+                    raise ValueError(
+                        f"{key} of the encoder to start from must be the design's, {own[key]}, not"
+                        f" {given[key]}; pre-train this design"
+                    )
 
     @property
     def trunk_inputs(self) -> dict[str, Any]:
@@ -202,14 +226,14 @@ def _trunk_of(start: TrainedModel | str | Path | None, job: _Job) -> Path | None
     return trunk if trunk.exists() else None
 
 
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _donor(folder: str | Path) -> FlexiBertModel:
+    if not (Path(folder) / "model.safetensors").is_file():
+        raise ValueError(
+            f"{folder} holds no model to start from: it has no model.safetensors; make one with"
+            " transcode pretrain"
+        )
+    with quiet():
+        return FlexiBertModel.from_pretrained(folder, local_files_only=True)
 
 
 def initial_model(
