@@ -1,12 +1,13 @@
 """A training loop that a killed process takes up again, bit for bit."""
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +52,17 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+
+@contextlib.contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """Have PyTorch use so many threads for the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Optimizer:
@@ -194,6 +206,27 @@ class Optimizer:
         self.adamw.load_state_dict({"state": state, "param_groups": groups})
 
 
+class Steps(Protocol):
+    """What a loop asks of an optimiser."""
+
+    model: nn.Module
+
+    def step(self, factor: float, number: int) -> None:
+        """Update the parameters with ``factor`` times the learning rate; drop the gradients.
+
+        Parameters
+        ----------
+        number
+            Of the step (from 0), for what changes over a training.
+        """
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that changes in training, by name."""
+
+    def load(self, kept: Mapping[str, Tensor]) -> None:
+        """Take over what `tensors` gave."""
+
+
 @dataclass
 class Loop:
     """Steps of an optimiser over epochs of batches.
@@ -217,7 +250,7 @@ class Loop:
         Asked before each step; its table is saved with the state.
     """
 
-    optimizer: Optimizer
+    optimizer: Steps
     schedule: Schedule
     epoch: Callable[[int], list[np.ndarray]]
     loss: Callable[[np.ndarray], Tensor]

@@ -186,10 +186,14 @@ def pretrained_classifier(labels: int, seed: int) -> nn.Module:
 
 def model_inputs(tokens: Tokens, rows: np.ndarray) -> dict[str, Tensor]:
     """Arguments of a model's call for some texts of a split."""
-    return {
+    inputs = {
         "input_ids": torch.from_numpy(tokens.rows(rows)),
         "attention_mask": torch.from_numpy(tokens.mask(rows)),
     }
+    if tokens.types is not None:
+        longest = inputs["input_ids"].shape[1]
+        inputs["token_type_ids"] = torch.from_numpy(tokens.types[rows, :longest])
+    return inputs
 
 
 @torch.no_grad()

@@ -19,9 +19,13 @@ from model.calibration import Calibration, calibrate
 from model.card import write_trained_card
 from model.data import Task, load_task
 from model.density import DensityRecorder
-from model.flexibert import FlexiBertConfig, FlexiBertForSequenceClassification
+from model.flexibert import (
+    FlexiBertConfig,
+    FlexiBertForSequenceClassification,
+    FlexiBertModel,
+)
 from model.heads import DepthwiseConvolution, HeadLinear, QueryWeight
-from model.loop import Loop, Optimizer, ProgressCallback
+from model.loop import Loop, Optimizer, ProgressCallback, threads_of_torch
 from model.operations import unmodelled_heads
 from model.policy import PruningPolicy
 from model.pretrained import projected_embeddings
@@ -74,13 +78,15 @@ def train(
     threads: int | None = None,
     start: TrainedModel | str | Path | None = None,
     trace_at: tuple[float, ...] = (),
+    encoder: str | Path | None = None,
 ) -> TrainedModel:
     """Train a model and save it with its traces.
 
     Parameters
     ----------
     design, task
-        Names, files or objects.
+        Names, files or objects. The classifier gets as many outputs as the task has classes; a
+        `TransformerDesign` must have that many.
     policy
         Thresholds or target densities of DynaProp; `DEFAULT_POLICY` where None.
     recipe
@@ -99,6 +105,9 @@ def train(
     trace_at
         Shares of the training, such as (0.0, 0.25, 0.5, 0.75), at which densities are recorded over
         a few steps; the last steps are always. Not with ``start``, which has such steps behind it.
+    encoder
+        Folder of a model of the same layers, such as `model.pretraining.pretrain` saves, whose
+        encoder's weights the training starts from.
 
     Returns
     -------
@@ -112,9 +121,10 @@ def train(
         The folder holds something else, ``start`` is another training, or design and task do
         not fit.
     """
-    job = _Job(design, task, policy, recipe, seed, threads, trace_at)
     if trace_at and start is not None:
         raise ValueError("trace_at and start exclude each other; train without start")
+    donor = None if encoder is None else _donor(encoder)
+    job = _Job(design, task, policy, recipe, seed, threads, trace_at, donor)
     folder = Path(out)
     if (finished := _check_folder(folder, job.inputs, resume)) is not None:
         return finished
@@ -123,10 +133,12 @@ def train(
     if job.recipe.distillation > 0:
         teacher = fine_tuned_teacher(job.task, progress=progress)
     targets = None if teacher is None else teacher.logits(job.task, progress)
-    with _threads(job.threads):
+    with threads_of_torch(job.threads):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "inputs.json", job.inputs)
         model = initial_model(job.design, job.policy, job.task, job.recipe.dropout, seed)
+        if donor is not None:
+            model.encoder.load_state_dict(donor.state_dict())
         loop = _loop(job, model, targets, folder, progress)
         gradients = _train(loop, job, trunk, folder)
         _finish(loop, job, model, gradients, teacher, folder)
@@ -149,15 +161,18 @@ class _Job:
         seed: int,
         threads: int | None,
         trace_at: tuple[float, ...],
+        donor: FlexiBertModel | None,
     ) -> None:
         self.task = load_task(task) if isinstance(task, str) else task
         self.design = TransformerDesign.load(design)
+        if not isinstance(design, TransformerDesign):
+            self.design = self.design.model_copy(update={"labels": self.task.labels})
         self.policy = DEFAULT_POLICY if policy is None else PruningPolicy.load(policy)
         self.recipe = recipe or Recipe()
         self.seed = seed
         self.threads = threads or 1
         self.trace_at = tuple(sorted(trace_at))
-        self._check()
+        self._check(donor)
         self.inputs = {
             "design": self.design.model_dump(mode="json"),
             "task": self.task.describe(),
@@ -172,14 +187,17 @@ class _Job:
         }
         if self.trace_at:
             self.inputs["trace_at"] = list(self.trace_at)
+        if donor is not None:
+            self.inputs["encoder"] = donor.weights_hash()
 
-    def _check(self) -> None:
+    def _check(self, donor: FlexiBertModel | None) -> None:
         for share in self.trace_at:
             if not 0 <= share < 1:
                 raise ValueError(f"trace_at must be at least 0 and below 1, not {share}")
         if self.design.labels != self.task.labels:
             raise ValueError(
-                f"labels must be {self.task.labels}, the task's, not {self.design.labels}"
+                f"labels must be {self.task.labels}, the task's, not {self.design.labels}; change"
+                f" the design with model_copy(update={{'labels': {self.task.labels}}})"
             )
         if self.design.vocabulary != VOCABULARY:
             raise ValueError(
@@ -190,6 +208,14 @@ class _Job:
                 f"max_positions must be at least the task's sequence_length,"
                 f" {self.task.sequence_length}, not {self.design.max_positions}"
             )
+        if donor is not None:
+            given, own = (d.model_dump(exclude={"labels"}) for d in (donor.design, self.design))
+            for key in own:
+                if given[key] != own[key]:
+                    raise ValueError(
+                        f"{key} of the encoder to start from must be the design's, {own[key]}, not"
+                        f" {given[key]}; pre-train this design"
+                    )
 
     @property
     def trunk_inputs(self) -> dict[str, Any]:
@@ -233,14 +259,14 @@ def _trunk_of(start: TrainedModel | str | Path | None, job: _Job) -> Path | None
     return trunk if trunk.exists() else None
 
 
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _donor(folder: str | Path) -> FlexiBertModel:
+    if not (Path(folder) / "model.safetensors").is_file():
+        raise ValueError(
+            f"{folder} holds no model to start from: it has no model.safetensors; make one with"
+            " transcode pretrain"
+        )
+    with quiet():
+        return FlexiBertModel.from_pretrained(folder, local_files_only=True)
 
 
 def initial_model(

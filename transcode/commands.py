@@ -83,7 +83,7 @@ def train(
     task: TaskName = "movie-sentences",
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the model; default: runs/train/<model>-<seed>.")
+        Path | None, typer.Option(help="Folder; default: runs/train/<model>-<task>-<seed>.")
     ] = None,
     tau_activation: Annotated[
         float | None, typer.Option(help="Threshold τ_I of activations; default: the recipe's.")
@@ -103,6 +103,12 @@ def train(
         int | None, typer.Option(help="Steps over which pruning rises from nothing.", min=1)
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
+    sequence_length: Annotated[
+        int | None, typer.Option(help="Tokens at which texts are cut; default: the task's.")
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Start from the encoder in this folder (see pretrain).")
+    ] = None,
     final: Annotated[
         bool, typer.Option("--final", help="Open the test split, once, and record that.")
     ] = False,
@@ -122,9 +128,12 @@ def train(
         **({} if ramp_steps is None else {"ramp": {"steps": ramp_steps}}),
     }
     policy = type(DEFAULT_POLICY).load({**DEFAULT_POLICY.model_dump(), **chosen})
-    folder = out or Path("runs") / "train" / f"{Path(model).stem}-{seed}"
+    named = f"{Path(model).stem}-{task.strip('/').replace('/', '-')}-{seed}"
+    folder = out or Path("runs") / "train" / named
     with progress_bar(not quiet) as progress:
-        result = train_one(model, task, seed, folder, policy, epochs, final, progress)
+        result = train_one(
+            model, task, seed, folder, policy, epochs, final, progress, sequence_length, encoder
+        )
     if as_json:
         print_json(result)
         return
@@ -139,6 +148,32 @@ def _pruning(kind: str, threshold: float | None, density: float | None) -> dict[
         return {f"{kind}_threshold": 0.0, f"{kind}_density": density}
     given = {"threshold": threshold, "density": density}
     return {f"{kind}_{name}": value for name, value in given.items() if value is not None}
+
+
+@app.command()
+def pretrain(
+    model: Annotated[str, typer.Argument(help="A name such as bert-tiny, or a JSON file.")],
+    out: Annotated[Path, typer.Option(help="Folder of the encoder.")],
+    seed: Seed = 0,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the texts; default: 1.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pre-train an encoder on the IMDB texts with masked words, for train --encoder.
+
+    A killed pre-training goes on where it was.
+
+    Example: transcode pretrain bert-tiny --out runs/encoder
+    """
+    from transcode.training import pretrain_one
+
+    with progress_bar(not quiet) as progress:
+        result = pretrain_one(model, seed, out, epochs, progress)
+    if as_json:
+        print_json(result)
+        return
+    print_table(f"{model}, pre-trained", ["", "value"], [[*item] for item in result.items()])
+    console.print(f"next: transcode train {model} --encoder {out}", highlight=False)
 
 
 @app.command()

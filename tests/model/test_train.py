@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from tiny import SMALL, FakeTeacher, same, tiny_task
+from tiny import SMALL, FakeTeacher, same, tiny_pairs, tiny_task
 
 from model import data, loop, train, trained
 from model.cache import write_json
@@ -222,11 +222,35 @@ def test_designs_that_do_not_fit_the_task_are_refused(tmp_path: Path) -> None:
     for change, message in (
         ({"vocabulary": 100}, "vocabulary must be 30522, the tokenizer's, not 100"),
         ({"max_positions": 16}, "max_positions must be at least the task's sequence_length, 32"),
-        ({"labels": 3}, "labels must be 2, the task's, not 3"),
+        ({"labels": 3}, "labels must be 2, the task's, not 3; change the design with model_copy"),
     ):
         with pytest.raises(ValueError, match=message):
             train.train(SMALL.model_copy(update=change), TASK, POLICY, RECIPE, 0, tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+def test_the_classifier_of_a_named_design_is_the_tasks(tmp_path: Path) -> None:
+    pairs = tiny_pairs()
+    named = SMALL.model_dump(mode="json")
+    SMALL.save(tmp_path / "small.json")
+    assert named["labels"] == 2
+    made = train.train(named, pairs, POLICY, RECIPE.rung(0.1), 1, tmp_path / "mapping")
+    from_file = train.train(
+        str(tmp_path / "small.json"), pairs, POLICY, RECIPE.rung(0.1), 1, tmp_path / "file"
+    )
+    assert made.design.labels == made.model.config.num_labels == 3
+    assert same(made.model, from_file.model) and made.design == from_file.design
+    assert made.trace.design_hash == SMALL.model_copy(update={"labels": 3}).design_hash
+    assert made.model.classifier.weight.shape == (3, 16)
+
+
+def test_pairs_of_three_classes_are_learned(tmp_path: Path) -> None:
+    """Which needs both texts: the noun of the one against the noun of the other."""
+    recipe = Recipe(epochs=12, batch_size=8, learning_rate=1e-2)
+    made = train.train(SMALL.model_dump(), tiny_pairs(), POLICY, recipe, 1, tmp_path / "model")
+    assert made.validation_accuracy > 0.6 and made.validation_n == 27  # a third by chance
+    moved = made.model.encoder.embeddings.token_type.weight - TABLES["type"]
+    assert moved.abs().max() > 1e-3  # the second text's row is read
 
 
 def test_progress_says_what_is_done_and_left(tmp_path: Path) -> None:
