@@ -67,7 +67,7 @@ def test_it_learns_to_tell_masked_words(reference: PretrainedEncoder) -> None:
     found, _ = pretraining.masked_loss(loaded(reference), held_out, masking(0.15), 1)
     assert found == pytest.approx(reference.loss, rel=1e-5)
     assert {p.name for p in reference.path.iterdir()} == {
-        "inputs.json", "config.json", "model.safetensors", "pretraining.json",
+        "inputs.json", "config.json", "model.safetensors", "pretraining.json", "README.md",
     }  # fmt: skip
 
 
