@@ -157,6 +157,7 @@ def near_duplicates(texts: Sequence[Text], others: Sequence[Text]) -> np.ndarray
     """
     sets = [_shingles(normalised(text)) for text in (*texts, *others)]
     known, counts = np.unique(np.concatenate(sets), return_counts=True)
+    sizes = np.array([len(pieces) for pieces in sets])
     rarest = [_rarest(pieces, counts[np.searchsorted(known, pieces)]) for pieces in sets]
     places: dict[int, list[int]] = {}
     for number in range(len(texts), len(sets)):
@@ -164,7 +165,10 @@ def near_duplicates(texts: Sequence[Text], others: Sequence[Text]) -> np.ndarray
             places.setdefault(piece, []).append(number)
     found = np.zeros(len(texts), dtype=bool)
     for number, pieces in enumerate(sets[: len(texts)]):
-        candidates = {other for piece in rarest[number] for other in places.get(piece, ())}
+        sharing = {other for piece in rarest[number] for other in places.get(piece, ())}
+        candidates = np.array(sorted(sharing), dtype=np.int64)
+        ratio = sizes[candidates] / len(pieces)  # no Jaccard index is above it or its inverse
+        candidates = candidates[np.minimum(ratio, 1 / ratio) >= NEAR]
         found[number] = any(_jaccard(pieces, sets[other]) >= NEAR for other in candidates)
     return found
 
