@@ -150,8 +150,10 @@ def calibrate(
     Raises
     ------
     ValueError
-        If there are no batches, or the model gives numbers that are not finite.
+        If there are no batches, the model gives numbers that are not finite, or the accelerator
+        does not run one of its heads.
     """
+    operations(model.design)  # refuses what has no exponents
     ranges = _Ranges()
     sequences = 0
     training = model.training
@@ -201,20 +203,37 @@ class _Ranges:
         return self
 
     def note_activation(
-        self, before: Tensor, after: Tensor, layer: int | None, operation: str, valid: Tensor | None
+        self,
+        before: Tensor,
+        after: Tensor,
+        layer: int | None,
+        operation: str,
+        valid: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> None:
         self.add(_name(layer, operation), before, valid)
 
     def note_product(
-        self, result: Tensor, layer: int | None, operation: str, valid: Tensor | None
+        self,
+        result: Tensor,
+        layer: int | None,
+        operation: str,
+        valid: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> None:
         self.add(f"{_name(layer, operation)}.rounded", result, valid)
 
-    def note_operand(self, values: Tensor, layer: int | None, operation: str) -> None:
+    def note_operand(
+        self, values: Tensor, layer: int | None, operation: str, valid: Tensor | None = None
+    ) -> None:
         """Part of a tensor has no exponent of its own."""
 
     def gradient_note(
-        self, layer: int | None, operation: str, valid: Tensor | None
+        self,
+        layer: int | None,
+        operation: str,
+        valid: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> Callable[[Tensor, Tensor], None] | None:
         """Inference has no gradients."""
 

@@ -14,7 +14,7 @@ from hwgen.fixed_point import FixedPoint, integer_threshold
 from model.calibration import Calibration, query_scale
 from model.flexibert import FlexiBertForSequenceClassification
 from model.integer_pass import IntegerPass, Kept
-from model.operations import Operation
+from model.operations import GemmRole, Operation
 from model.recording import Recording
 from model.space import operations
 
@@ -83,7 +83,7 @@ class QuantizedModel:
 
     def _threshold(self, model: FlexiBertForSequenceClassification, item: Operation) -> int:
         """Integer magnitude below which an operation's result becomes zero."""
-        threshold = self.policy.activation(item.layer, item.name)
+        threshold = model.dynaprop.threshold(item.layer, item.name, GemmRole.OUTPUT)
         if item.name == "query":
             threshold *= query_scale(model, item.layer or 0)
         # Beyond the port's width nothing is left to prune.

@@ -125,7 +125,10 @@ def test_ctrl_c_says_how_to_go_on() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["search", "simulate", "train", "generate", "verify", "characterize", "report", "demo"],
+    [
+        "search", "simulate", "train", "pretrain", "generate", "verify", "characterize", "report",
+        "demo",
+    ],  # fmt: skip
 )
 def test_help_teaches(command: str) -> None:
     done = run(command, "--help")
