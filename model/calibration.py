@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, ValidationError
@@ -50,7 +50,7 @@ class Calibration(Frozen):
     sequences: int = Field(ge=1)
     exponents: dict[str, int]
     method: str = "max"
-    channel_exponents: dict[str, tuple[int, ...]] = Field(default={}, strict=False)
+    channel_exponents: dict[str, Annotated[tuple[int, ...], Field(strict=False)]] = {}
 
     @classmethod
     def load(cls, source: Calibration | str | Path) -> Calibration:
@@ -244,8 +244,8 @@ def _channel_exponents(
 ) -> dict[str, tuple[int, ...]]:
     """Exponents of the output channels of all weights.
 
-    Each is at least so large that the shift, and the bias in units of the accumulator, fit what an
-    accumulator of 2 · bits holds.
+    Each is at least so large that the shift, and the bias in units of the accumulator, fit the
+    narrowest accumulator that holds the product, 2 · bits + ⌈log2 inner⌉.
     """
     made: dict[str, tuple[int, ...]] = {}
     modules = model.products()
@@ -255,15 +255,15 @@ def _channel_exponents(
         name, module = f"{item.writes}.weight", modules[item.writes]
         left = exponents[item.reads[0]]
         rounded = exponents[f"{item.writes}.rounded" if item.activation else item.writes]
-        widest = 2 * ranges.bits - 1
+        width = 2 * ranges.bits + (module.in_features - 1).bit_length()
         scale = ranges.scales.get(name, 1.0)
         made[name] = tuple(
             min(
                 exponents[name],
                 max(
                     ranges.exponent_of_parameter(column, name),
-                    rounded - left - widest,
-                    exponent_of(bias, bias, widest) - left,
+                    rounded - left - (width - 1),
+                    exponent_of(bias, bias, width - 1) - left,
                 ),
             )
             for column, bias in zip(

@@ -90,6 +90,11 @@ class _PruneGradient(torch.autograd.Function):
         return pruned, None, None, None
 
 
+def tensor_name(layer: int | None, operation: str) -> str:
+    """Name of what an operation writes, as in model.space.operations."""
+    return operation if layer is None else f"{layer}.{operation}"
+
+
 class Pass(Protocol):
     """What a recorder keeps of one forward pass and its backward pass."""
 
@@ -138,12 +143,15 @@ class DynaProp:
         that averages gradients, the number of processes; accumulation that divides the loss by its
         steps needs none, one that does not multiplies by them.
     recorder : looks on while it is set
+    rounding : where it is set, called with what is about to be stored and its name, and with a
+        product's result and that name + ".rounded"; what it returns takes their place
     """
 
     def __init__(self, policy: PruningPolicy) -> None:
         self.policy = policy
         self.gradient_scale = 1.0
         self.recorder: Recorder | None = None
+        self.rounding: Callable[[Tensor, str], Tensor] | None = None
         self._pass: Pass | None = None
 
     def start(self, valid_mask: Tensor) -> None:
@@ -161,6 +169,7 @@ class DynaProp:
         layer, operation : the place
         valid_mask : bool, broadcasts with `values`
         """
+        values = self._rounded(values, layer, operation)
         pruned = prune(values, self.policy.activation(layer, operation), valid_mask)
         if self._pass is not None:
             self._pass.note_activation(values, pruned, layer, operation, valid_mask)
@@ -182,9 +191,14 @@ class DynaProp:
         if self._pass is not None:
             self._pass.note_product(result, layer, operation, valid_mask)
             note = self._pass.gradient_note(layer, operation, valid_mask)
-        if (threshold == 0 and note is None) or not result.requires_grad:
-            return result
-        return _PruneGradient.apply(result, threshold, valid_mask, note)
+        if (threshold != 0 or note is not None) and result.requires_grad:
+            result = _PruneGradient.apply(result, threshold, valid_mask, note)
+        return self._rounded(result, layer, f"{operation}.rounded")
+
+    def _rounded(self, values: Tensor, layer: int | None, operation: str) -> Tensor:
+        if self.rounding is None:
+            return values
+        return self.rounding(values, tensor_name(layer, operation))
 
     def read(self, values: Tensor, layer: int | None, operation: str) -> Tensor:
         """Tell the recorder of a product whose input is part of a stored tensor; all of it real."""

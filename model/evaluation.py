@@ -14,6 +14,7 @@ from torch import Tensor
 from hwgen.fixed_point import FixedPoint
 from model.data import Split
 from model.flexibert import FlexiBertForSequenceClassification
+from model.integer_pass import as_the_pass_holds
 from model.observation import observed
 from model.quantized import QuantizedModel
 from model.teacher import model_inputs
@@ -201,13 +202,8 @@ class _Rates:
 
     def expect(self, name: str, values: Tensor, valid_mask: Tensor | None) -> None:
         """Keep a tensor of the float model in the shape that the integer pass gives it."""
-        if name not in self.exponents:
-            return
-        if name.endswith((".query", ".key", ".value")):  # heads side by side
-            values = values.transpose(1, 2).flatten(2)
-        elif values.ndim == 4:  # [heads · batch, …], head slowest
-            values = values.transpose(0, 1).flatten(0, 1)
-        self.floats[name] = values
+        if name in self.exponents:
+            self.floats[name] = as_the_pass_holds(name, values)
 
     def look(self, name: str, integers: Tensor, valid_mask: Tensor) -> None:
         """Count the integers of a tensor."""

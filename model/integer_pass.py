@@ -45,6 +45,10 @@ Look = Callable[[str, Tensor, Tensor], None]
 entries that broadcasts with them."""
 
 
+BY_A_WEIGHT = ("query", "key", "value")
+"""Operations whose result the float model splits into heads at once."""
+
+
 class IntegerPass:
     """One forward pass; tensors by the name that their operation writes.
 
@@ -270,3 +274,25 @@ class IntegerPass:
 
 def _array(values: Tensor) -> np.ndarray:
     return values.cpu().numpy()
+
+
+def as_the_pass_holds(name: str, values: Tensor) -> Tensor:
+    """A tensor of the float model in the shape that the integer pass gives it.
+
+    [batch, heads, positions, width] becomes [batch, positions, heads · width] where a weight made
+    it, else [heads · batch, positions, width], head slowest; other shapes stay.
+    """
+    if values.ndim != 4:
+        return values
+    if name.endswith(BY_A_WEIGHT):
+        return values.transpose(1, 2).flatten(2)
+    return values.transpose(0, 1).flatten(0, 1)
+
+
+def as_the_model_holds(name: str, integers: Tensor, like: Tensor) -> Tensor:
+    """The inverse: a tensor of the integer pass in the shape of the float model's, `like`."""
+    if like.ndim != 4:
+        return integers
+    if name.endswith(BY_A_WEIGHT):
+        return integers.unflatten(2, (like.shape[1], -1)).transpose(1, 2)
+    return integers.unflatten(0, (like.shape[1], -1)).transpose(0, 1)

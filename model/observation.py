@@ -9,16 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from model.dynaprop import tensor_name
 from model.flexibert import FlexiBertForSequenceClassification
 
 Add = Callable[[str, Tensor, Tensor | None], None]
 """Called with a tensor's name, its values and a mask that broadcasts with them, None where all
 entries are real."""
-
-
-def tensor_name(layer: int | None, operation: str) -> str:
-    """Name of what an operation writes, as in model.space.operations."""
-    return operation if layer is None else f"{layer}.{operation}"
 
 
 @contextmanager

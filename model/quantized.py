@@ -131,7 +131,8 @@ class QuantizedModel:
                 continue
             module, weight = modules[item.writes], f"{item.writes}.weight"
             # A power of two a column makes the exponents of its channels one.
-            scale = self.scale(item) * (2.0 ** self.finer[weight] if weight in self.finer else 1.0)
+            finer = self.finer.get(weight, torch.zeros((), device=self.device))
+            scale = self.scale(item) * 2.0 ** finer.double()
             quantize(weight, module.weight.double().T * scale, self.exponents[weight])
             # A bias is the accumulator's initial value; its width is docs/machine.md's.
             exponent = self.exponents[item.reads[0]] + self.exponents[weight]

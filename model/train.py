@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from model.cache import disk_errors, write_json
 from model.calibration import Calibration, calibrate
 from model.data import Task, load_task
 from model.density import DensityRecorder
+from model.exponents import Method
 from model.flexibert import FlexiBertConfig, FlexiBertForSequenceClassification
 from model.loop import Loop, Optimizer, ProgressCallback
 from model.policy import PruningPolicy
@@ -90,7 +91,17 @@ def train(
         The folder holds something else, ``start`` is another training, or design and task do
         not fit.
     """
-    job = _Job(design, task, policy, recipe, seed, threads)
+    return run(Job(design, task, policy, recipe, seed, threads), out, resume, progress, start)
+
+
+def run(
+    job: "Job",
+    out: str | Path,
+    resume: bool = True,
+    progress: ProgressCallback | None = None,
+    start: TrainedModel | str | Path | None = None,
+) -> TrainedModel:
+    """Do a training job; parameters, result and errors as of `train`."""
     folder = Path(out)
     if (finished := _check_folder(folder, job.inputs, resume)) is not None:
         return finished
@@ -102,7 +113,7 @@ def train(
     with _threads(job.threads):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "inputs.json", job.inputs)
-        model = initial_model(job.design, job.policy, job.task, job.recipe.dropout, seed)
+        model = job.initial_model()
         loop = _loop(job, model, targets, folder, progress)
         gradients = _train(loop, job, trunk, folder)
         _finish(loop, job, model, gradients, teacher, folder)
@@ -113,7 +124,7 @@ DEFAULT_POLICY = PruningPolicy(activation_threshold=0.01, gradient_threshold=1e-
 """Mild thresholds, chosen on the validation split of the movie sentences."""
 
 
-class _Job:
+class Job:
     """What a training is known by."""
 
     def __init__(
@@ -144,6 +155,18 @@ class _Job:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }
+
+    def initial_model(self) -> FlexiBertForSequenceClassification:
+        """The model before the first step."""
+        return initial_model(self.design, self.policy, self.task, self.recipe.dropout, self.seed)
+
+    def forward(self, model: FlexiBertForSequenceClassification) -> Callable[..., Any]:
+        """What gives the logits that are trained on, with the model's parameters."""
+        return model
+
+    def calibration(self, model: FlexiBertForSequenceClassification) -> Calibration:
+        """Exponents that are saved with the trained model."""
+        return calibrated(model, self.task)
 
     def _check(self) -> None:
         if self.design.labels != self.task.labels:
@@ -188,7 +211,7 @@ def _check_folder(folder: Path, inputs: dict[str, Any], resume: bool) -> Trained
     return None
 
 
-def _trunk_of(start: TrainedModel | str | Path | None, job: _Job) -> Path | None:
+def _trunk_of(start: TrainedModel | str | Path | None, job: Job) -> Path | None:
     if start is None:
         return None
     lower = start if isinstance(start, TrainedModel) else TrainedModel.load(start)
@@ -254,13 +277,13 @@ def distillation_loss(
 
 
 def _loop(
-    job: _Job,
+    job: Job,
     model: FlexiBertForSequenceClassification,
     targets: np.ndarray | None,
     folder: Path,
     progress: ProgressCallback | None,
 ) -> Loop:
-    recipe = job.recipe
+    recipe, forward = job.recipe, job.forward(model)
     tokens = tokenize(job.task.train.texts, job.task.sequence_length)
     labels = torch.from_numpy(job.task.train.labels.copy())
     taught = None if targets is None else torch.from_numpy(targets)
@@ -270,7 +293,7 @@ def _loop(
         return training_batches(tokens.lengths, recipe.batch_size, rng)
 
     def loss(rows: np.ndarray) -> Tensor:
-        logits = model(**model_inputs(tokens, rows)).logits
+        logits = forward(**model_inputs(tokens, rows)).logits
         goal = None if taught is None else taught[rows]
         return distillation_loss(
             logits, labels[rows], goal, recipe.distillation, recipe.temperature
@@ -285,7 +308,7 @@ def _loop(
     )  # fmt: skip
 
 
-def _train(loop: Loop, job: _Job, trunk: Path | None, folder: Path) -> DensityRecorder:
+def _train(loop: Loop, job: Job, trunk: Path | None, folder: Path) -> DensityRecorder:
     """Run a training from wherever it stands; the densities of its last steps' gradients."""
     schedule, model = loop.schedule, loop.optimizer.model
     own = folder / "trunk.safetensors"
@@ -308,7 +331,7 @@ def _train(loop: Loop, job: _Job, trunk: Path | None, folder: Path) -> DensityRe
 
 def _finish(
     loop: Loop,
-    job: _Job,
+    job: Job,
     model: FlexiBertForSequenceClassification,
     gradients: DensityRecorder,
     teacher: Teacher | None,
@@ -328,7 +351,7 @@ def _finish(
     with quiet(), disk_errors():
         model.save_pretrained(folder)
     if job.recipe.fraction == 1:
-        calibrated(model, task).save(folder)
+        job.calibration(model).save(folder)
     about = {
         "validation_accuracy": float((logits.argmax(1) == task.validation.labels).mean()),
         "validation_n": len(task.validation),
@@ -344,17 +367,25 @@ def _finish(
     loop.checkpoint.unlink(missing_ok=True)
 
 
-def calibrated(model: FlexiBertForSequenceClassification, task: Task) -> Calibration:
-    """Exponents of all stored tensors, from texts of the training split."""
+def calibrated(
+    model: FlexiBertForSequenceClassification,
+    task: Task,
+    bits: int = 20,
+    method: Method = "max",
+    channels: bool = False,
+) -> Calibration:
+    """Exponents of all tensors, from texts of the training split; options as of `calibrate`."""
     tokens = tokenize(task.train.texts[:CALIBRATION_TEXTS], task.sequence_length)
     batches = (model_inputs(tokens, rows) for rows in evaluation_batches(tokens.lengths))
-    return calibrate(model, batches, split="train")
+    return calibrate(
+        model, batches, bits=bits, split="train", method=method, channels=channels
+    )
 
 
 def _trace(
     recorder: DensityRecorder,
     model: FlexiBertForSequenceClassification,
-    job: _Job,
+    job: Job,
     split: str,
     stage: Any,
 ) -> SparsityTrace:
