@@ -110,7 +110,7 @@ def run(
     if job.recipe.distillation > 0:
         teacher = fine_tuned_teacher(job.task, progress=progress)
     targets = None if teacher is None else teacher.logits(job.task, progress)
-    with _threads(job.threads):
+    with using_threads(job.threads):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "inputs.json", job.inputs)
         model = job.initial_model()
@@ -226,13 +226,14 @@ def _trunk_of(start: TrainedModel | str | Path | None, job: Job) -> Path | None:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+def using_threads(count: int) -> Iterator[None]:
+    """Let PyTorch have so many threads while the block lasts."""
+    before = torch.get_numusing_threads()
+    torch.set_numusing_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_numusing_threads(before)
 
 
 def initial_model(
