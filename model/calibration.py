@@ -120,8 +120,8 @@ def calibrate(
     method : "max", the smallest exponent that does not saturate; a percentage, the smallest at
         which so many of a tensor's values do not; "mse", the one with the least squared error
     channels : whether each output channel of a weight gets an exponent of its own, at most the
-        weight's. To evaluate alone: a lane is configured with one shift for a whole product
-        (docs/machine.md), and an exponent a channel takes a shift a column.
+        weight's. For evaluation alone: a lane is configured with one shift for a whole product
+        (docs/arithmetic.md), and an exponent a channel takes a shift a column.
 
     Raises
     ------

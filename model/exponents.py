@@ -104,7 +104,7 @@ class Distribution:
         index = (power - low).long() + places * negative
         for moment, weights in enumerate((None, magnitude, magnitude * magnitude)):
             counted = torch.bincount(index, weights, minlength=2 * places)
-            self._moments[moment] += counted.reshape(2, places).numpy()
+            self._moments[moment] += counted.reshape(2, places).cpu().numpy()
 
     def exponent(self, method: Method) -> int:
         """Exponent by a method; 1 − bits for a tensor of zeros, as `exponent_of`."""

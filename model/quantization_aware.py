@@ -25,7 +25,7 @@ from model.integer_pass import IntegerPass, as_the_model_holds
 from model.loop import ProgressCallback
 from model.quantized import QuantizedModel
 from model.recipe import Recipe
-from model.train import Job, calibrated, run
+from model.train import Job, calibrated, run, using_threads
 from model.trained import TrainedModel, task_of
 
 
@@ -117,7 +117,9 @@ class QuantizationAwareModel:
                 made[self.names[id(value)]] = self._straight_through(value, rounded, unit)
         for writes, module in self.model.products().items():
             name = f"{writes}.weight"
-            units = torch.full((module.out_features,), self._unit(name), dtype=torch.float64)
+            units = module.bias.detach().new_full(
+                module.bias.shape, self._unit(name), dtype=torch.float64
+            )
             if name in self.quantized.finer:
                 units = units * 2.0 ** -self.quantized.finer[name].double()
             rounded = self.quantized.integers[name].T * units[:, None]
@@ -248,7 +250,8 @@ class _FineTuning(Job):
             )
         super().__init__(trained.design, task, trained.policy, recipe, seed, threads)
         self.start, self.accelerator = trained, accelerator
-        self.exponents = calibrated(trained.model, task, accelerator.bits, method, channels)
+        with using_threads(self.threads):
+            self.exponents = calibrated(trained.model, task, accelerator.bits, method, channels)
         self.inputs["fine_tuning"] = {
             "accelerator": accelerator.model_dump(mode="json"),
             "calibration": self.exponents.model_dump(mode="json"),

@@ -228,12 +228,12 @@ def _trunk_of(start: TrainedModel | str | Path | None, job: Job) -> Path | None:
 @contextlib.contextmanager
 def using_threads(count: int) -> Iterator[None]:
     """Let PyTorch have so many threads while the block lasts."""
-    before = torch.get_numusing_threads()
-    torch.set_numusing_threads(count)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_numusing_threads(before)
+        torch.set_num_threads(before)
 
 
 def initial_model(

@@ -133,7 +133,7 @@ def evaluate(
         typer.Option(
             help='How exponents are chosen: "max", nothing seen saturates; a percentage of values '
             'that do not, such as 99.9; "mse", least squared error. Default: those saved with the '
-            "model where they are of this width, else max."
+            "model where they are of this width, else mse."
         ),
     ] = None,
     channels: Annotated[

@@ -39,6 +39,8 @@ def evaluate_one(
         raise ValueError(
             f"split must be {' or '.join(SPLITS)}, not {split!r}; --final opens the test split"
         )
+    if out is not None and fine_tune_epochs is None:
+        raise ValueError(f"--out {out} is for a fine-tuned model; add --fine-tune, in epochs")
     accelerator = AcceleratorDesign.load(arithmetic)
     if bits is not None:
         accelerator = accelerator.with_bits(bits)
@@ -75,7 +77,7 @@ def evaluate_one(
             accelerator,
             folder,
             recipe=fine_tuning_recipe(trained.recipe, fine_tune_epochs),
-            method=method or "max",
+            method=method or "mse",
             channels=channels,
             task=task,
             seed=seed,
@@ -99,13 +101,13 @@ def _exponents(
 ) -> Calibration:
     """Exponents by a method; without one those saved with the model, where they are of this kind.
 
-    A fine-tuned model has been trained for those that it brings.
+    A fine-tuned model has been trained for those that it brings. Else those of least error.
     """
     if method is None and (trained.path / FILE_NAME).is_file():
         saved = Calibration.load(trained.path)
         if saved.bits == bits and bool(saved.channel_exponents) == channels:
             return saved
-    return calibrated(trained.model, task, bits, method or "max", channels)
+    return calibrated(trained.model, task, bits, method or "mse", channels)
 
 
 def print_evaluation(found: dict[str, Any]) -> None:
@@ -113,7 +115,10 @@ def print_evaluation(found: dict[str, Any]) -> None:
     for result in (found, found.get("fine_tuned")):
         if result is None:
             continue
-        name = f"{result['model']} on {result['task']}, {result['split']}, n = {result['n']:,}"
+        console.print(
+            f"{result['model']} on {result['task']}, {result['split']}, n = {result['n']:,}",
+            highlight=False,
+        )
         rows = [
             ["accuracy in float", result["float_accuracy"]],
             [f"accuracy in {result['arithmetic']}, {result['bits']} bits", result["accuracy"]],
@@ -122,14 +127,13 @@ def print_evaluation(found: dict[str, Any]) -> None:
             [f"right in {result['bits']} bits alone", result["gained"]],
             ["exponents by", f"{result['method']}{', channels' * result['channels']}"],
         ]
-        print_table(name, ["", "value"], rows)
+        print_table("accuracy", ["", "value"], rows)
         print_table(
             "what rounding did, by layer",
-            ["layer", "values", "saturated %", "most", "underflowed %", "most"],
+            ["layer", "saturated %", "most of all", "underflow %", "most of all"],
             [
                 [
                     layer["layer"],
-                    layer["values"],
                     100 * layer["saturated"],
                     layer["most_saturated"] if layer["saturated"] else "–",
                     100 * layer["underflowed"],
