@@ -279,6 +279,12 @@ class AcceleratorDesign(Named):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def with_bits(self, bits: int) -> Self:
+        """Give the design values of another width; bits before the point stay where they fit."""
+        integer_bits = min(self.integer_bits, bits)
+        changed = {"integer_bits": integer_bits, "fraction_bits": bits - integer_bits}
+        return type(self).model_validate({**self.model_dump(), **changed})
+
     def save(self, path: str | Path) -> None:
         """Write the design, complete, as YAML."""
         Path(path).write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))

@@ -114,6 +114,11 @@ class _PruneGradient(torch.autograd.Function):
         return pruned, None, None, None, None
 
 
+def tensor_name(layer: int | None, operation: str) -> str:
+    """Name of what an operation writes, as in model.space.operations."""
+    return operation if layer is None else f"{layer}.{operation}"
+
+
 class Pass(Protocol):
     """What a recorder keeps of one forward pass and its backward pass."""
 
@@ -198,6 +203,8 @@ class DynaProp:
         steps needs none, one that does not multiplies by them.
     recorder : looks on while it is set
     profiler : measures while it is set, and chooses thresholds by what it measures
+    rounding : where it is set, called with what is about to be stored and its name, and with a
+        product's result and that name + ".rounded"; what it returns takes their place
     """
 
     def __init__(self, policy: PruningPolicy) -> None:
@@ -208,6 +215,7 @@ class DynaProp:
         self.gradient_scale = 1.0
         self.recorder: Recorder | None = None
         self.profiler: Profiler | None = None
+        self.rounding: Callable[[Tensor, str], Tensor] | None = None
         self._pass: Pass | None = None
 
     @property
@@ -332,6 +340,7 @@ class DynaProp:
         valid_mask : bool, broadcasts with `values`
         members : indices of the layer's heads that `values` has, or empty where it has them all
         """
+        values = self._rounded(values, layer, operation)
         rule = self._rule_or_measure(layer, operation, GemmRole.OUTPUT)
         pruned = apply_rule(values, rule, valid_mask)
         if self._pass is not None:
@@ -362,9 +371,14 @@ class DynaProp:
         if self._pass is not None:
             self._pass.note_product(result, layer, operation, valid_mask, members)
             note = self._pass.gradient_note(layer, operation, valid_mask, members)
-        if (rule == 0 and note is None) or not result.requires_grad:
-            return result
-        return _PruneGradient.apply(result, rule, self.gradient_scale, valid_mask, note)
+        if (rule != 0 or note is not None) and result.requires_grad:
+            result = _PruneGradient.apply(result, rule, self.gradient_scale, valid_mask, note)
+        return self._rounded(result, layer, f"{operation}.rounded")
+
+    def _rounded(self, values: Tensor, layer: int | None, operation: str) -> Tensor:
+        if self.rounding is None:
+            return values
+        return self.rounding(values, tensor_name(layer, operation))
 
     def read(
         self, values: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None = None

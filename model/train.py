@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from model.calibration import Calibration, calibrate
 from model.card import write_trained_card
 from model.data import Task, load_task
 from model.density import DensityRecorder
+from model.exponents import Method
 from model.flexibert import (
     FlexiBertConfig,
     FlexiBertForSequenceClassification,
@@ -124,7 +125,18 @@ def train(
     if trace_at and start is not None:
         raise ValueError("trace_at and start exclude each other; train without start")
     donor = None if encoder is None else _donor(encoder)
-    job = _Job(design, task, policy, recipe, seed, threads, trace_at, donor)
+    job = Job(design, task, policy, recipe, seed, threads, trace_at, donor)
+    return run(job, out, resume, progress, start)
+
+
+def run(
+    job: "Job",
+    out: str | Path,
+    resume: bool = True,
+    progress: ProgressCallback | None = None,
+    start: TrainedModel | str | Path | None = None,
+) -> TrainedModel:
+    """Do a training job; parameters, result and errors as of `train`."""
     folder = Path(out)
     if (finished := _check_folder(folder, job.inputs, resume)) is not None:
         return finished
@@ -136,9 +148,7 @@ def train(
     with threads_of_torch(job.threads):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "inputs.json", job.inputs)
-        model = initial_model(job.design, job.policy, job.task, job.recipe.dropout, seed)
-        if donor is not None:
-            model.encoder.load_state_dict(donor.state_dict())
+        model = job.initial_model()
         loop = _loop(job, model, targets, folder, progress)
         gradients = _train(loop, job, trunk, folder)
         _finish(loop, job, model, gradients, teacher, folder)
@@ -149,7 +159,7 @@ DEFAULT_POLICY = PruningPolicy(activation_threshold=0.01, gradient_threshold=1e-
 """Mild thresholds, chosen on the validation split of the movie sentences."""
 
 
-class _Job:
+class Job:
     """What a training is known by."""
 
     def __init__(
@@ -160,8 +170,8 @@ class _Job:
         recipe: Recipe | None,
         seed: int,
         threads: int | None,
-        trace_at: tuple[float, ...],
-        donor: FlexiBertModel | None,
+        trace_at: tuple[float, ...] = (),
+        donor: FlexiBertModel | None = None,
     ) -> None:
         self.task = load_task(task) if isinstance(task, str) else task
         self.design = TransformerDesign.load(design)
@@ -172,6 +182,7 @@ class _Job:
         self.seed = seed
         self.threads = threads or 1
         self.trace_at = tuple(sorted(trace_at))
+        self.donor = donor
         self._check(donor)
         self.inputs = {
             "design": self.design.model_dump(mode="json"),
@@ -189,6 +200,21 @@ class _Job:
             self.inputs["trace_at"] = list(self.trace_at)
         if donor is not None:
             self.inputs["encoder"] = donor.weights_hash()
+
+    def initial_model(self) -> FlexiBertForSequenceClassification:
+        """The model before the first step."""
+        model = initial_model(self.design, self.policy, self.task, self.recipe.dropout, self.seed)
+        if self.donor is not None:
+            model.encoder.load_state_dict(self.donor.state_dict())
+        return model
+
+    def forward(self, model: FlexiBertForSequenceClassification) -> Callable[..., Any]:
+        """What gives the logits that are trained on, with the model's parameters."""
+        return model
+
+    def calibration(self, model: FlexiBertForSequenceClassification) -> Calibration | None:
+        """Exponents that are saved with the trained model, if the accelerator runs it."""
+        return None if unmodelled_heads(self.design) else calibrated(model, self.task)
 
     def _check(self, donor: FlexiBertModel | None) -> None:
         for share in self.trace_at:
@@ -245,7 +271,7 @@ def _check_folder(folder: Path, inputs: dict[str, Any], resume: bool) -> Trained
     return None
 
 
-def _trunk_of(start: TrainedModel | str | Path | None, job: _Job) -> Path | None:
+def _trunk_of(start: TrainedModel | str | Path | None, job: Job) -> Path | None:
     if start is None:
         return None
     lower = start if isinstance(start, TrainedModel) else TrainedModel.load(start)
@@ -312,13 +338,13 @@ def distillation_loss(
 
 
 def _loop(
-    job: _Job,
+    job: Job,
     model: FlexiBertForSequenceClassification,
     targets: np.ndarray | None,
     folder: Path,
     progress: ProgressCallback | None,
 ) -> Loop:
-    recipe = job.recipe
+    recipe, forward = job.recipe, job.forward(model)
     tokens = tokenize(job.task.train.texts, job.task.sequence_length)
     labels = torch.from_numpy(job.task.train.labels.copy())
     taught = None if targets is None else torch.from_numpy(targets)
@@ -328,7 +354,7 @@ def _loop(
         return training_batches(tokens.lengths, recipe.batch_size, rng)
 
     def loss(rows: np.ndarray) -> Tensor:
-        logits = model(**model_inputs(tokens, rows)).logits
+        logits = forward(**model_inputs(tokens, rows)).logits
         goal = None if taught is None else taught[rows]
         return distillation_loss(
             logits, labels[rows], goal, recipe.distillation, recipe.temperature
@@ -349,7 +375,7 @@ def _loop(
     )  # fmt: skip
 
 
-def _train(loop: Loop, job: _Job, trunk: Path | None, folder: Path) -> DensityRecorder:
+def _train(loop: Loop, job: Job, trunk: Path | None, folder: Path) -> DensityRecorder:
     """Run a training from wherever it stands; the densities of its last steps' gradients."""
     schedule, model = loop.schedule, loop.optimizer.model
     own = folder / "trunk.safetensors"
@@ -368,7 +394,7 @@ def _train(loop: Loop, job: _Job, trunk: Path | None, folder: Path) -> DensityRe
     return recorder
 
 
-def _run_and_trace(loop: Loop, job: _Job, until: int, folder: Path) -> None:
+def _run_and_trace(loop: Loop, job: Job, until: int, folder: Path) -> None:
     """Run up to a step, and record at the stages on the way; none is cut by a checkpoint."""
     for share in job.trace_at:
         begin = round(share * loop.schedule.steps)
@@ -397,7 +423,7 @@ def _recorded(model: Any, sequence_length: int) -> Iterator[DensityRecorder]:
 
 def _finish(
     loop: Loop,
-    job: _Job,
+    job: Job,
     model: FlexiBertForSequenceClassification,
     gradients: DensityRecorder,
     teacher: Teacher | None,
@@ -418,8 +444,8 @@ def _finish(
     with quiet(), disk_errors():
         model.save_pretrained(folder)
         fast_tokenizer(task.sequence_length).save_pretrained(folder)
-    if job.recipe.fraction == 1 and not unmodelled_heads(job.design):
-        calibrated(model, task).save(folder)
+    if job.recipe.fraction == 1 and (calibration := job.calibration(model)) is not None:
+        calibration.save(folder)
     about = {
         "validation_accuracy": float((logits.argmax(1) == task.validation.labels).mean()),
         "validation_n": len(task.validation),
@@ -437,17 +463,25 @@ def _finish(
     loop.checkpoint.unlink(missing_ok=True)
 
 
-def calibrated(model: FlexiBertForSequenceClassification, task: Task) -> Calibration:
-    """Exponents of all stored tensors, from texts of the training split."""
+def calibrated(
+    model: FlexiBertForSequenceClassification,
+    task: Task,
+    bits: int = 20,
+    method: Method = "max",
+    channels: bool = False,
+) -> Calibration:
+    """Exponents of all tensors, from texts of the training split; options as of `calibrate`."""
     tokens = tokenize(task.train.texts[:CALIBRATION_TEXTS], task.sequence_length)
     batches = (model_inputs(tokens, rows) for rows in evaluation_batches(tokens.lengths))
-    return calibrate(model, batches, split="train")
+    return calibrate(
+        model, batches, bits=bits, split="train", method=method, channels=channels
+    )
 
 
 def _trace(
     recorder: DensityRecorder,
     model: FlexiBertForSequenceClassification,
-    job: _Job,
+    job: Job,
     split: str,
     stage: Any,
     training_share: float | None = None,

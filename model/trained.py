@@ -170,6 +170,25 @@ class FinalTest:
     baseline_correct: tuple[bool, ...]
 
 
+def task_of(trained: TrainedModel, task: Task | str | None = None) -> Task:
+    """The task that a model was trained on.
+
+    Raises
+    ------
+    ValueError
+        ``task`` is given and is not the one, or not cut as the one, that it was trained on.
+    """
+    trained_on = trained.inputs["task"]
+    opened = load_task(trained_on["name"]) if task is None else task
+    opened = load_task(opened) if isinstance(opened, str) else opened
+    if opened.split_hash != trained_on["split_hash"]:
+        raise ValueError(
+            f"{trained.path} was trained on {trained_on['name']} with splits"
+            f" {trained_on['split_hash']}, not {opened.name} with {opened.split_hash}"
+        )
+    return opened
+
+
 def final_test(trained: TrainedModel, task: Task | str | None = None) -> FinalTest:
     """Open the test split for a model, once, on record.
 
@@ -181,14 +200,7 @@ def final_test(trained: TrainedModel, task: Task | str | None = None) -> FinalTe
     ValueError
         The task is not the one, or not cut as the one, that the model was trained on.
     """
-    trained_on = trained.inputs["task"]
-    opened = load_task(trained_on["name"]) if task is None else task
-    opened = load_task(opened) if isinstance(opened, str) else opened
-    if opened.split_hash != trained_on["split_hash"]:
-        raise ValueError(
-            f"{trained.path} was trained on {trained_on['name']} with splits"
-            f" {trained_on['split_hash']}, not {opened.name} with {opened.split_hash}"
-        )
+    opened = task_of(trained, task)
     kept = trained.path / "test.json"
     if kept.exists():
         found = json.loads(kept.read_text())

@@ -177,6 +177,64 @@ def pretrain(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    arithmetic: Annotated[
+        str, typer.Option(help="The accelerator: a name such as edge, or a YAML file.")
+    ] = "edge",
+    bits: Annotated[
+        int | None, typer.Option(help="Width of a value, 4 to 24; default: the accelerator's.")
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help='How exponents are chosen: "max", nothing seen saturates; a percentage of values '
+            'that do not, such as 99.9; "mse", least squared error. Default: those saved with the '
+            "model where they are of this width, else mse."
+        ),
+    ] = None,
+    channels: Annotated[
+        bool,
+        typer.Option(
+            "--channels", help="An exponent an output channel of weights; no RTL of today has it."
+        ),
+    ] = False,
+    split: Annotated[str, typer.Option(help='"validation" or "train".')] = "validation",
+    final: Annotated[
+        bool, typer.Option("--final", help="Open the test split instead, and record that.")
+    ] = False,
+    fine_tune: Annotated[
+        float | None,
+        typer.Option(help="Epochs to train on in this arithmetic, into a new model at --out."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The fine-tuned model; default: <model>-<bits>-bits.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a trained model in an accelerator's arithmetic, bit for bit, over a whole split.
+
+    Reports accuracy beside float, agreement, and what saturates and underflows by layer (by
+    tensor with --json). A killed fine-tuning goes on where it was.
+
+    Example: transcode evaluate runs/train/bert-tiny-7 --arithmetic edge --bits 8
+    """
+    from transcode.evaluation import evaluate_one, print_evaluation
+
+    with progress_bar(not quiet) as progress:
+        found = evaluate_one(
+            model, arithmetic, bits, calibration, channels, split, final, fine_tune, out, seed,
+            progress,
+        )  # fmt: skip
+    if as_json:
+        print_json(found)
+    else:
+        print_evaluation(found)
+
+
+@app.command()
 def search(
     out: Annotated[Path, typer.Option(help="Folder of the run; an earlier run goes on there.")],
     task: TaskName = "movie-sentences",

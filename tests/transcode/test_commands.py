@@ -81,6 +81,9 @@ def test_simulate_prints_a_table_that_names_what_is_not_proven() -> None:
         (["characterize", "dynatran", "--target", "x7nm"], "one of nangate45, ecp5, not 'x7nm'"),
         (["train", "bert-tiny", "--task", "moovies", "--out", "x"], "moovies"),
         (["train", "bert-tiny", "--tau-activation", "-1", "--out", "x"], "activation_threshold"),
+        (["evaluate", "x"], "x holds no trained model"),
+        (["evaluate", "x", "--arithmetic", "egde"], "did you mean edge"),
+        (["evaluate", "x", "--bits", "30"], "bits must be at least 4 and at most 24, not 30"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(
@@ -126,8 +129,8 @@ def test_ctrl_c_says_how_to_go_on() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "search", "simulate", "train", "pretrain", "generate", "verify", "characterize", "report",
-        "demo",
+        "search", "simulate", "train", "pretrain", "evaluate", "generate", "verify", "characterize",
+        "report", "demo",
     ],  # fmt: skip
 )
 def test_help_teaches(command: str) -> None:
