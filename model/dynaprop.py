@@ -48,7 +48,31 @@ def prune(values: Tensor, threshold: float, valid_mask: Tensor | None = None) ->
     """
     if threshold == 0:
         return values
-    return _Prune.apply(values, below(threshold, values.dtype), valid_mask)
+    return _Prune.apply(values, limit(threshold, values), valid_mask)
+
+
+def limit(threshold: float, values: Tensor) -> float | Tensor:
+    """What values are compared with: the largest number that is pruned.
+
+    While a graph is compiled it is the threshold itself, as a tensor: a threshold that changes is
+    an input of the graph then, where a number would be part of it and compile it anew.
+    """
+    if torch.compiler.is_compiling():
+        return torch.ones((), dtype=values.dtype, device=values.device) * threshold
+    return below(threshold, values.dtype)
+
+
+def _shrink(values: Tensor, limit: float | Tensor) -> Tensor:
+    if isinstance(limit, Tensor):
+        return torch.where(values.abs() < limit, 0, values)
+    return functional.hardshrink(values, limit)
+
+
+def _shrink_gradient(gradient: Tensor, pruned: Tensor, limit: float | Tensor) -> Tensor:
+    """Gradient of `_shrink`, by its result: what it pruned is 0, what it kept above the limit."""
+    if isinstance(limit, Tensor):
+        return torch.where(pruned.abs() < limit, 0, gradient)
+    return torch.ops.aten.hardshrink_backward(gradient, pruned, limit)
 
 
 def apply_rule(
@@ -72,20 +96,19 @@ class _Prune(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, largest_pruned: float, valid_mask: Tensor | None
+        ctx: Any, values: Tensor, limit: float | Tensor, valid_mask: Tensor | None
     ) -> Tensor:
-        pruned = functional.hardshrink(values, largest_pruned)
+        pruned = _shrink(values, limit)
         if valid_mask is not None:
             pruned = _choose(valid_mask, pruned, values)
         ctx.save_for_backward(pruned, valid_mask)
-        ctx.largest_pruned = largest_pruned
+        ctx.limit = limit
         return pruned
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         pruned, valid_mask = ctx.saved_tensors
-        # What was pruned is 0 in the result, hence below the threshold; what was kept is above.
-        kept = torch.ops.aten.hardshrink_backward(gradient, pruned, ctx.largest_pruned)
+        kept = _shrink_gradient(gradient, pruned, ctx.limit)
         if valid_mask is not None:
             kept = _choose(valid_mask, kept, gradient)
         return kept, None, None

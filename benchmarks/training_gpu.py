@@ -1,0 +1,229 @@
+"""What pruning and compression cost a training step on a GPU: python benchmarks/training_gpu.py.
+
+A step is forward and backward of BERT-Base (random weights, no dropout), 128 sequences of 128
+tokens, bf16, without the optimiser, which is the same for all. Every encoder is compiled without a
+graph break. Activations are half zero and gradients 90 % at the places that are pruned:
+
+- dense: PyTorch's scaled_dot_product_attention, nothing pruned
+- linear: inputs, outputs and entering gradients of the linear products, the same attention
+- every: every place, attention materialised
+- fused: every place, attention in one Triton kernel each way
+- linear compressed, every compressed: the same, and what is saved for the backward pass packed.
+  Each layer is compiled by itself, so that what it saves is packed while the next ones run
+
+"saved" is what autograd saves, of the compressed ones dense and packed; "peak_bytes" the memory of
+a step beyond weights and batch.
+
+The steps alternate; figures are medians. "products" runs each model without compilation and adds up
+what linear products and attention's products save for the backward pass: each operand once.
+"prune" is the pruning alone, by threshold and by top-k of rows. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from training.steps import (
+    ACTIVATIONS,
+    alternate,
+    make_batch,
+    make_model,
+    policy_at,
+    sparsities,
+    top_k,
+)
+
+from model.attention_triton import attention
+from model.compression import SavedTensorCompression
+from model.dynaprop import prune
+from model.flexibert import FlexiBertForSequenceClassification, FlexiBertLayer
+
+BETWEEN_PRODUCTS = ("score", "attention_softmax")
+"""Places that attention in one kernel of PyTorch's does not have."""
+Saved = SavedTensorCompression
+
+
+def operands(layer: FlexiBertLayer, hidden: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Names and results of the three products, [batch, sequence, heads, head_size]."""
+    for name in ("query", "key", "value"):
+        yield name, getattr(layer, name)(hidden).unflatten(2, (-1, layer.head_size))
+
+
+def attend_with_torch(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> Tensor:
+    """PyTorch's attention of sequences without padding; what the products write is pruned."""
+    rows = valid_mask[:, None, :, None]
+
+    def stored(name: str, values: Tensor) -> Tensor:
+        values = layer.pruner.product(values, layer.index, name, rows)
+        return layer.pruner.store(values, layer.index, name, rows)
+
+    made = [stored(name, values.transpose(1, 2)) for name, values in operands(layer, hidden)]
+    context = stored("context", functional.scaled_dot_product_attention(*made))
+    return context.transpose(1, 2).flatten(2)
+
+
+def attend_fused(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> Tensor:
+    """Attention in one kernel each way."""
+    query, key, value = (values for _, values in operands(layer, hidden))
+    return attention(query, key, value, valid_mask, layer.pruner, layer.index).flatten(2)
+
+
+ATTEND = {"dense": attend_with_torch, "linear": attend_with_torch, "fused": attend_fused}
+
+
+def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor], policy: Any) -> Any:
+    """A model of the variant, a step of it, and the context of its forward pass."""
+    name, _, compressed = name.partition(" ")
+    model = make_model(arguments.model, "cuda", torch.bfloat16)
+    model.set_policy(policy)
+    for layer in model.encoder.layers:
+        if name in ATTEND:
+            layer.attend = MethodType(ATTEND[name], layer)
+        if compressed:
+            layer.compile(fullgraph=True)
+    if not compressed:
+        model.encoder.compile(fullgraph=True)
+    saved: Any = Saved(model.parameters()) if compressed else nullcontext()
+
+    def step() -> None:
+        with saved:
+            loss = model(**batch).loss
+        loss.backward()
+        model.zero_grad()
+
+    return model, step, saved
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    batch = make_batch(arguments.batch, arguments.length, "cuda")
+    few = {name: value[:8] for name, value in batch.items()}
+    reference = make_model(arguments.model, "cuda", torch.bfloat16)
+    every = policy_at(reference, few)
+    found = sparsities(reference, few)
+    linear = policy_at(reference, few, off=BETWEEN_PRODUCTS)
+    policies = {"dense": None, "linear": linear, "every": every, "fused": every}
+    made = {
+        name: variant(name, arguments, batch, policies[name.split()[0]])
+        for name in arguments.variants
+    }
+    result: dict[str, Any] = {"sparsity": found, "saved": {}, "peak_bytes": {}}
+    for name, (model, step, saved) in made.items():
+        step()
+        counter = Saved(model.parameters(), minimum_elements=2**62)
+        with counter:
+            loss = model(**batch).loss
+        del loss
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        result["peak_bytes"][name] = torch.cuda.max_memory_allocated() - before
+        result["saved"][name] = vars(saved.report if isinstance(saved, Saved) else counter.report)
+    steps = {name: step for name, (_, step, _) in made.items()}
+    seconds = alternate(steps, arguments.rounds, torch.cuda.synchronize)
+    result["step_seconds"] = seconds
+    result["over_dense"] = {name: seconds[name] / seconds["dense"] for name in seconds}
+    del made, steps
+    result["products"] = products(reference, batch, every)
+    result["prune_seconds"] = prunings(arguments)
+    return result
+
+
+def products(
+    model: FlexiBertForSequenceClassification, batch: dict[str, Tensor], policy: Any
+) -> dict[str, float]:
+    """Bytes of the operands that products save, each memory once: dense, and packed."""
+    model.set_policy(policy)
+    operands: list[Tensor] = []
+
+    def read(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        operands.append(inputs[0])
+
+    handles = [
+        module.register_forward_pre_hook(read)
+        for module in model.modules()
+        if isinstance(module, nn.Linear)
+    ]
+    stored = type(model.dynaprop).store
+
+    def note(pruner: Any, values: Tensor, layer: Any, operation: str, *rest: Any) -> Tensor:
+        made = stored(pruner, values, layer, operation, *rest)
+        if operation in ("query", "key", "value", "attention_softmax"):
+            operands.append(made)
+        return made
+
+    model.dynaprop.store = MethodType(note, model.dynaprop)
+    model(**batch)
+    del model.dynaprop.store
+    for handle in handles:
+        handle.remove()
+    distinct = {item.data_ptr(): item.detach() for item in operands}
+    anchor = torch.zeros((), device="cuda", requires_grad=True)
+    with Saved(waiting_bytes=2**26) as saved:
+        kept = _Keep.apply(anchor, *distinct.values())
+    report = saved.report
+    del kept
+    return {
+        "dense_bytes": report.dense_bytes,
+        "stored_bytes": report.stored_bytes,
+        "ratio": report.stored_bytes / report.dense_bytes,
+    }
+
+
+class _Keep(torch.autograd.Function):
+    """Saves tensors for a backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        return anchor.clone()
+
+
+def prunings(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Seconds of pruning one tensor, by threshold and by top-k."""
+    shapes = {
+        "hidden state": (arguments.batch, arguments.length, 768),
+        "probabilities": (arguments.batch, 12, arguments.length, arguments.length),
+    }
+    made = {}
+    for name, shape in shapes.items():
+        values = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
+        threshold = float(values.abs().flatten()[: 2**20].float().quantile(ACTIVATIONS))
+        runs: dict[str, Callable[[], object]] = {
+            "threshold": partial(prune, values, threshold),
+            "top-k": partial(top_k, values, ACTIVATIONS),
+        }
+        made[name] = alternate(runs, arguments.rounds, torch.cuda.synchronize)
+    return made
+
+
+VARIANTS = ("dense", "linear", "every", "fused", "linear compressed", "every compressed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--model", default="bert-base")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    arguments = parser.parse_args()
+    # The layers have their indices, thresholds and widths: a compiled region each.
+    torch._dynamo.config.recompile_limit = 64
+    result = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, **measure(arguments)}
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

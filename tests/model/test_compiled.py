@@ -1,0 +1,92 @@
+"""A compiled encoder prunes without a graph break, bit for bit, and what it saves is packed."""
+
+import pytest
+import torch
+from small import batch, make_model
+
+from model.compression import SavedTensorCompression
+from model.space import TransformerDesign
+
+torch.set_num_threads(1)
+
+DESIGN = TransformerDesign.load(
+    {
+        "layers": [{"hidden": 16, "heads": ["sa_sdp"] * 2, "feed_forward": [24]}],
+        "vocabulary": 200,
+        "max_positions": 24,
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def _forget_compiled():
+    yield
+    torch.compiler.reset()
+
+
+def trained(threshold, compiled, compressed=False, **policy):
+    """Loss and gradients of a step; what was saved, if it was packed."""
+    model = make_model(threshold, DESIGN, **policy)
+    if compiled:
+        # The graph as it is, without the kernels of a compiler that rounds in its own order.
+        model.encoder.compile(fullgraph=True, backend="aot_eager")
+    inputs = batch(0, 8) | {"labels": torch.arange(8) % 2}
+    report = None
+    if compressed:
+        with SavedTensorCompression(model.parameters(), minimum_elements=64) as saved:
+            loss = model(**inputs).loss
+        report = saved.report
+    else:
+        loss = model(**inputs).loss
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return loss.detach(), gradients, report
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"gradient_threshold": 1e-3},
+        {"gradient_threshold": 1e-3, "activations_off": [], "prune_residual": False},
+        {"overrides": [{"operation": "query", "threshold": 0.7}]},
+    ],
+)
+def test_fullgraph_is_bit_for_bit(policy):
+    loss, gradients, _ = trained(0.3, False, **policy)
+    compiled_loss, compiled_gradients, _ = trained(0.3, True, **policy)
+    assert torch.equal(loss, compiled_loss)
+    assert gradients.keys() == compiled_gradients.keys()
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, compiled_gradients[name]), name
+    dense, _, _ = trained(0.0, False)
+    assert not torch.equal(loss, dense)
+
+
+def test_a_threshold_that_changes_is_an_input_of_the_graph():
+    # In bfloat16, where a threshold is rounded much before it is compared.
+    model = make_model(0.2, DESIGN, gradient_threshold=1e-3).to(torch.bfloat16)
+    compiled = torch.compile(model.encoder, fullgraph=True, backend="aot_eager")
+    inputs = batch(0, 8)
+
+    def gradients(encoder):
+        model.zero_grad()
+        encoder(**inputs).pooler_output.square().sum().backward()
+        return [p.grad.clone() for p in model.encoder.parameters()]
+
+    for number, threshold in enumerate((0.2, 0.3, 0.25, 0.1, 0.7)):
+        policy = {"activation_threshold": threshold, "gradient_threshold": threshold / 100}
+        model.set_policy(policy)
+        # The second threshold tells the compiler that it changes.
+        stance = "default" if number < 2 else "fail_on_recompile"
+        with torch.compiler.set_stance(stance):
+            made = gradients(compiled)
+        assert all(map(torch.equal, gradients(model.encoder), made))
+
+
+def test_hooks_enclose_the_compiled_encoder():
+    loss, gradients, _ = trained(0.5, True, gradient_threshold=1e-3)
+    packed_loss, packed_gradients, report = trained(0.5, True, True, gradient_threshold=1e-3)
+    assert torch.equal(loss, packed_loss)
+    assert all(torch.equal(gradients[name], packed_gradients[name]) for name in gradients)
+    assert report.packed > 5
+    assert report.packed_bytes < 0.85 * report.packed_dense_bytes
