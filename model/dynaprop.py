@@ -293,6 +293,10 @@ class DynaProp:
             If a density is asked for and there is no table.
         """
         key = (layer, operation, role)
+        if torch.compiler.is_compiling():
+            # What a graph stores is no input of it, and would compile it anew.
+            found = self._rules.get(key)
+            return self._find(layer, operation, role) if found is None else found
         if key not in self._rules:
             self._rules[key] = self._find(layer, operation, role)
         return self._rules[key]
