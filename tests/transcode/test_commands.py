@@ -83,7 +83,7 @@ def test_simulate_prints_a_table_that_names_what_is_not_proven() -> None:
         (["train", "bert-tiny", "--tau-activation", "-1", "--out", "x"], "activation_threshold"),
         (["evaluate", "x"], "x holds no trained model"),
         (["evaluate", "x", "--arithmetic", "egde"], "did you mean edge"),
-        (["evaluate", "x", "--bits", "30"], "bits must be at least 4 and at most 24, not 30"),
+        (["evaluate", "x", "--bits", "30"], "bits must be a whole number from 4 to 24, not 30"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(
