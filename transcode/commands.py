@@ -219,7 +219,7 @@ def evaluate(
     Reports accuracy beside float, agreement, and what saturates and underflows by layer (by
     tensor with --json). A killed fine-tuning goes on where it was.
 
-    Example: transcode evaluate runs/train/bert-tiny-7 --arithmetic edge --bits 8
+    Example: transcode evaluate runs/train/bert-tiny-movie-sentences-7 --arithmetic edge --bits 8
     """
     from transcode.evaluation import evaluate_one, print_evaluation
 
