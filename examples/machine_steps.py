@@ -81,9 +81,11 @@ def product_steps(plan: Plan, walked: Walk) -> list[str]:
     """Every step of a product with the cycles of each engine."""
     times = [time for time in walked.steps if time.operation == plan.task.label]
     engines = [name for name in ENGINES if any(name in time.cycles for time in times)]
+    copies = ["copies"] if plan.streams else []
     rows = (
         [
             *what(plan, step),
+            *([ranges(step.copy, "jk") if step.copy else "–"] if copies else []),
             *(number(time.cycles.get(name, 0)) for name in engines),
             number(time.total),
         ]
@@ -94,6 +96,7 @@ def product_steps(plan: Plan, walked: Walk) -> list[str]:
         "computes",
         "dispatches",
         "writes",
+        *copies,
         *(name.replace("_", " ") for name in engines),
         "cycles",
     ]
@@ -140,12 +143,18 @@ def pages(
     workload = Workload(model, int(sequence_length), float(density))  # type: ignore[arg-type]
     plans = {plan.task.label: plan for plan in schedule(loaded, workload).plans}
     walked = walk(loaded, workload, keep_steps=True)
+    half = loaded.model_copy(update={"weight_buffer_kib": -(-loaded.weight_buffer_kib // 2)})
+    wide = next(
+        plan for plan in schedule(half, workload).plans
+        if plan.task.label == "0.feed_forward_0")
     return {
         "query is cut": cut(plans["0.query"]),
         "steps of query": product_steps(plans["0.query"], walked),
         "score is cut": cut(plans["0.score"]),
         "steps of score": product_steps(plans["0.score"], walked),
         "steps of softmax": product_steps(plans["0.attention_softmax"], walked)[:6],
+        "steps of feed_forward_0 with half of the weight buffer": product_steps(
+            wide, walk(half, workload, keep_steps=True))[:8],
         "operations": operations(
             [plan for name, plan in plans.items() if not name.startswith("1.")], walked
         ),

@@ -6,6 +6,7 @@ python examples/machine_waveform.py [folder]: prints the tables, and draws wavef
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -29,7 +30,7 @@ from hwgen.units.softmax.cost import queues
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT), str(Path(__file__).parent)]  # neither folder is an installed package
 
-from machine_steps import number, table, what  # noqa: E402
+from machine_steps import ENGINES, number, table, what  # noqa: E402
 
 from rtl_tests.accelerator_cases import Case, MachineCase, prepare, random_product  # noqa: E402
 
@@ -45,8 +46,9 @@ DESIGN = {
 EXTENTS = (1, 4, 8, 16)
 """B, I, J, K: a tile for each lane, and two segments."""
 
-COLOURS = {"sequencer": "#5f6b7a", "buffers": "#0b5fa5", "lane": "#2e7d32", "results": "#b26a00"}
-CYCLE_WIDTH, ROW_HEIGHT, LEFT, TOP = 8, 20, 212, 52
+COLOURS = {"sequencer": "#5f6b7a", "memory": "#7b3f98", "buffers": "#0b5fa5", "lane": "#2e7d32",
+           "results": "#b26a00"}
+CYCLE_WIDTH, ROW_HEIGHT, LEFT, TOP = 7, 20, 212, 52
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ def rows(lanes: int, pieces: int) -> Iterator[Row]:
     yield one("sequencer", "issue", "", "issue")
     yield one("sequencer", "words of the next descriptor", "sequencer", "fetching")
     yield one("sequencer", "something is busy", "sequencer", "busy")
+    yield one("memory", "word of main memory asked", "", "memory.enable")
+    yield one("memory", "word of main memory there", "", "memory_data.valid")
+    yield one("memory", "entry of a line written", "weights", "entry.write")
     yield one("buffers", "place told to a lane", "element", "place.enable")
     yield one("buffers", "left line asked", "activations", "read.enable")
     yield one("buffers", "left line at the PE", "element", "left.valid")
@@ -145,7 +150,17 @@ def record(spec: AcceleratorSpec, case: MachineCase) -> tuple[Waveform, dict[str
                 await ctx.tick()
             ctx.set(raw.write, 0)
         words = assemble(case.program)
+        memory, answers = case.memory, deque([None] * spec.loader.latency)
+        assert memory is not None
         while not ctx.get(dut.ended):
+            answer = answers.popleft()
+            ctx.set(dut.memory_data.valid, answer is not None)
+            if answer is not None:
+                ctx.set(dut.memory_data.tag, answer[0])
+                ctx.set(dut.memory_data.word, answer[1])
+            asked = dut.memory
+            answers.append((ctx.get(asked.tag), memory.words[ctx.get(asked.address)])
+                           if ctx.get(asked.enable) else None)
             ctx.set(dut.program.valid, bool(words))
             ctx.set(dut.program.payload, words[0] if words else 0)
             if ctx.get(dut.program.ready) and words:
@@ -187,11 +202,12 @@ def draw(waveform: Waveform) -> str:
             parts.append(f'<rect x="0" y="{y}" width="{width}" height="{ROW_HEIGHT}" '
                          'fill="#f4f6f8"/>')
         parts.append(text(LEFT - 8, y + 14, row.name, text_anchor="end"))
-    for step, (start, stop) in enumerate(pairwise(waveform.starts), start=-2):
+    for step, (start, stop) in enumerate(pairwise(waveform.starts), start=-3):
+        name = "opening" if step == -3 else f"step {step}".replace("-", "−")
         parts += [
             f'<line x1="{at(start)}" y1="{TOP - 34}" x2="{at(start)}" y2="{bottom}" '
             'stroke="#888" stroke-width="1"/>',
-            text(at(start) + 4, TOP - 22, f"step {step}".replace("-", "−"), font_weight="bold"),
+            text(at(start) + 4, TOP - 22, name, font_weight="bold"),
             text(at(start) + 4, TOP - 8, f"{stop - start} cycles"),
         ]
     for place, (row, levels) in enumerate(waveform.rows.items()):
@@ -261,6 +277,29 @@ def words_of(spec: AcceleratorSpec, loads: Mapping[Any, int], count: int = 4) ->
     return table(head, found)
 
 
+def image_of(spec: AcceleratorSpec, case: Case, words: Sequence[int]) -> list[str]:
+    """Main memory's first words: biases, then a group's masks and values."""
+    buffer, size = spec.weights, case.plan.image
+
+    def signed(word: int, bits: int, count: int) -> str:
+        half = 1 << bits - 1
+        places = (word >> bits * place for place in range(count))
+        return " ".join(str((value + half) % (2 * half) - half) for value in places)
+
+    found = []
+    for address, word in enumerate(words[:size.biases + 1 + size.values]):
+        if address < size.biases:
+            said = ["biases", signed(word, buffer.bias_bits, buffer.biases_together)]
+        elif address == size.biases:
+            masks = (binary((word >> buffer.window * line) % (1 << buffer.window), buffer.window)
+                     for line in range(buffer.bits))
+            said = ["masks", " ".join(masks)]
+        else:
+            said = ["values", signed(word, buffer.bits, buffer.window)]
+        found.append([str(address), *said])
+    return table(["address", "word of", "what, the lowest bits first"], iter(found))
+
+
 def program_text(program: Sequence[Descriptor]) -> list[str]:
     """Descriptors as they come back from the program's words."""
     said = []
@@ -273,12 +312,12 @@ def program_text(program: Sequence[Descriptor]) -> list[str]:
 
 
 def steps_of(case: Case) -> list[str]:
-    """Each step, with its engines' cycles by the reference."""
+    """Each step, the opening one first, with its engines' cycles by the reference."""
     times = case.steps()
-    engines = [name for name in ("lanes", "activation_buffer", "weight_buffer", "program",
-                                 "configure") if any(name in time.cycles for time in times)]
-    found = ([*what(case.plan, step), *(number(time.cycles.get(name, 0)) for name in engines),
-              number(time.total)] for step, time in zip(case.plan.steps(), times, strict=True))
+    engines = [name for name in ENGINES if any(name in time.cycles for time in times)]
+    done = [["opening", "–", "–", "–"], *(what(case.plan, step) for step in case.plan.steps())]
+    found = ([*said, *(number(time.cycles.get(name, 0)) for name in engines), number(time.total)]
+             for said, time in zip(done, times, strict=True))
     head = ["step", "computes", "dispatches", "writes",
             *(name.replace("_", " ") for name in engines), "cycles"]
     return table(head, found)
@@ -347,12 +386,14 @@ def pages() -> tuple[dict[str, list[str]], str]:
     if cycles != case.step_cycles():
         raise RuntimeError(f"steps of the RTL take {cycles} cycles, not {case.step_cycles()}")
     loads = machine.loads["activations"]
+    assert machine.memory is not None
     program = [part for part in machine.program if isinstance(part, Descriptor)]
     return {
         "memories": memories_of(spec),
         "buses": buses_of(parts["element"]),
         "lines": lines_of(case, spec, loads),
         "words": words_of(spec, loads),
+        "image": image_of(spec, case, machine.memory.words),
         "program": program_text(program),
         "steps": steps_of(case),
     }, draw(waveform)

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 
 from hwgen.configuration import Frozen, Named
 from hwgen.unit_parameters import UNIT_PARAMETERS
+from hwgen.units.check import check_range
 from hwgen.units.dynatran.spec import DynatranSpec
 from hwgen.units.fifo.spec import FifoSpec
 from hwgen.units.layer_norm.spec import LayerNormSpec
@@ -278,6 +279,19 @@ class AcceleratorDesign(Named):
         """SHA-256 of the design's canonical JSON, in hexadecimal digits."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def with_bits(self, bits: int) -> Self:
+        """Give the design values of another width; bits before the point stay where they fit.
+
+        Raises
+        ------
+        ValueError
+            If `bits` is not from 4 to 24.
+        """
+        check_range("bits", bits, 4, 24)
+        integer_bits = min(self.integer_bits, bits)
+        changed = {"integer_bits": integer_bits, "fraction_bits": bits - integer_bits}
+        return type(self).model_validate({**self.model_dump(), **changed})
 
     def save(self, path: str | Path) -> None:
         """Write the design, complete, as YAML."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -98,14 +99,57 @@ class StoredRows:
 
 
 @dataclass(frozen=True)
+class MainMemory:
+    """What main memory holds, and how fast it answers.
+
+    Parameters
+    ----------
+    words : from address 0 on
+    latency_cycles : cycles from a request to its word, at least 1
+    bits_per_cycle : its rate
+
+    Raises
+    ------
+    ValueError
+        If the latency or the rate is not positive.
+    """
+
+    words: tuple[int, ...]
+    latency_cycles: int
+    bits_per_cycle: Fraction
+
+    def __post_init__(self) -> None:
+        """Refuse a memory that answers before it is asked, or never."""
+        if self.latency_cycles < 1:
+            raise ValueError(f"latency_cycles must be at least 1, not {self.latency_cycles}")
+        if self.bits_per_cycle <= 0:
+            raise ValueError(f"bits_per_cycle must be positive, not {self.bits_per_cycle}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON types; words in hexadecimal digits."""
+        return {
+            "words": [f"{word:x}" for word in self.words],
+            "latency_cycles": self.latency_cycles,
+            "bits_per_cycle": list(self.bits_per_cycle.as_integer_ratio()),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MainMemory:
+        """Read a main memory back."""
+        words = tuple(int(word, 16) for word in data["words"])
+        return cls(words, data["latency_cycles"], Fraction(*data["bits_per_cycle"]))
+
+
+@dataclass(frozen=True)
 class ProgramJob:
-    """A program of an accelerator: what is in its buffers, what it leaves there, and how long.
+    """A program of an accelerator: what it finds, what it leaves in its buffer, and how long.
 
     Parameters
     ----------
     name : what the job is, for people
     words : the assembled program
     loads : by buffer, "activations" or "weights": the data of each word before it starts
+    memory : main memory, with the images of weights
     results : what it must leave
     step_cycles : predicted cycles of each configuration and step
     """
@@ -113,6 +157,7 @@ class ProgramJob:
     name: str
     words: tuple[int, ...]
     loads: Mapping[str, Mapping[Word, int]]
+    memory: MainMemory
     results: tuple[StoredRows, ...]
     step_cycles: tuple[int, ...]
 
@@ -125,6 +170,7 @@ class ProgramJob:
                 buffer: [[*word, f"{data:x}"] for word, data in words.items()]
                 for buffer, words in self.loads.items()
             },
+            "memory": self.memory.to_json(),
             "results": [
                 {"line": one.line, "start": one.start, "rows": one.rows.tolist()}
                 for one in self.results
@@ -142,6 +188,7 @@ class ProgramJob:
                 buffer: {(memory, bank, at): int(code, 16) for memory, bank, at, code in words}
                 for buffer, words in data["loads"].items()
             },
+            MainMemory.from_json(data["memory"]),
             tuple(
                 StoredRows(one["line"], one["start"], np.asarray(one["rows"], dtype=np.int64))
                 for one in data["results"]
@@ -153,10 +200,10 @@ class ProgramJob:
 WORD_BITS = 128
 """Bits of a word of a program."""
 
-DESCRIPTOR_WORDS = 4
+DESCRIPTOR_WORDS = 5
 """Words of a descriptor, which a sequencer takes one a cycle."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the descriptors' fields; a program's header names it."""
 
 OPCODE_BITS = 4
@@ -170,6 +217,12 @@ _READ = (("enable", 1), ("bank", 1), ("line", 20), ("b", 12), ("rows", 14), ("li
 """What a port reads in a step: from which line on, b's, rows of each, lines of each row; how many
 pieces of a row's last line are behind the row's end; how many b's of a wrap come before the first
 one."""
+
+_IMAGE = (("address", 28), ("biases", 12), ("lines", 20), ("values", 6), ("slots", 6),
+          ("line", 20), ("word", 20), ("bias", 16))
+"""An image in main memory and where it goes: address of its first word; words of biases; lines;
+words of values in a group, and slots that a group takes; first line; first word of every bank;
+first word of biases."""
 
 
 def _prefixed(name: str, fields: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
@@ -206,6 +259,7 @@ FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
         ("limit", 24),
         ("groups", 10),
         *_prefixed("weights", (("line", 20), ("lines", 10), ("absent", 8))),
+        *_prefixed("prefetch", _IMAGE),
     ),
     "step": (
         ("compute", 1),
@@ -231,6 +285,8 @@ FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
         *_prefixed("fill", (("enable", 1), ("bank", 1), ("word", 20))),
         *_prefixed("write", (("enable", 1), ("bank", 1), ("line", 20), ("piece", 8), ("b", 12),
                              ("rows", 14), ("pieces", 14), ("phase", 8), ("flush", 1))),
+        ("prefetch_slots", 20),
+        *_prefixed("copy", (("enable", 1), *_IMAGE)),
     ),
 }
 """Fields of each kind of descriptor, first to last from bit OPCODE_BITS on, with their bits;

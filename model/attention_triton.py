@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from model.dynaprop import DynaProp
+from model.operations import GemmRole
 
 LONGEST = 128
 """Longest sequence: all scores of a head are in registers at once."""
@@ -174,17 +175,19 @@ def attention(
     Raises
     ------
     ValueError
-        If the sequence is longer than LONGEST, or the policy prunes scores.
+        If the sequence is longer than LONGEST, the policy prunes scores, or prunes by top-k.
     """
     if query.shape[1] > LONGEST:
         raise ValueError(f"sequences must be at most {LONGEST} long, not {query.shape[1]}")
-    policy = pruner.policy
-    if policy.activation(layer, "score") != 0:
+    if pruner.rule(layer, "score", GemmRole.OUTPUT) != 0:
         raise ValueError(
             "scores must not be pruned in fused attention: put score into activations_off"
         )
-    numbers = [policy.activation(layer, place) for place in PLACES]
-    numbers += [policy.gradient(layer, product) * pruner.gradient_scale for product in PRODUCTS]
+    numbers = [pruner.threshold(layer, place, GemmRole.OUTPUT) for place in PLACES]
+    numbers += [
+        pruner.threshold(layer, product, GemmRole.GRAD_OUTPUT) * pruner.gradient_scale
+        for product in PRODUCTS
+    ]
     one = torch.ones((), dtype=query.dtype, device=query.device)
     thresholds = torch.stack([one * number for number in numbers])  # inputs of a compiled graph
     operands = (item.contiguous() for item in (query, key, value))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from model.data import Split, Task
+from model.splits import joined
 
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Inverse regularisation strengths C that are tried on the validation split."""
@@ -30,22 +31,29 @@ class Baseline:
 
     def correct(self, split: Split) -> np.ndarray:
         """Whether each example is answered correctly, bool."""
-        return np.asarray(self.pipeline.predict(split.texts)) == split.labels
+        return np.asarray(self.pipeline.predict(_strings(split))) == split.labels
 
     def accuracy(self, split: Split) -> float:
         """Share of correct answers."""
         return float(self.correct(split).mean())
 
 
+def _strings(split: Split) -> list[str]:
+    return [joined(text) for text in split.texts]
+
+
 def fit_baseline(task: Task) -> Baseline:
-    """Fit the baseline on the training split, its C chosen on the validation split."""
+    """Fit the baseline on the training split, its C chosen on the validation split.
+
+    It reads whole texts, also where a model's are cut; of a pair, both in one bag.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    train = vectorizer.fit_transform(task.train.texts)
-    validation = vectorizer.transform(task.validation.texts)
+    train = vectorizer.fit_transform(_strings(task.train))
+    validation = vectorizer.transform(_strings(task.validation))
     best: tuple[float, float, Any] | None = None
     for strength in STRENGTHS:
         classifier = LogisticRegression(C=strength, max_iter=1000)

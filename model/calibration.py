@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from hwgen.configuration import Frozen, explain
 from hwgen.units.activation.table import LARGEST_GAIN
+from model.exponents import Distribution, Method, exponent_of, method_of
 from model.flexibert import FlexiBertForSequenceClassification
+from model.observation import observed
 from model.operations import Operation
 from model.space import operations
 
 FILE_NAME = "calibration.json"
 """Name of the file beside the weights."""
-
-EXPONENT_RANGE = (-128, 127)
-"""What an exponent port of 8 bits holds."""
 
 
 class Calibration(Frozen):
@@ -40,6 +37,9 @@ class Calibration(Frozen):
     exponents : by the name of the tensor that an operation writes; of its weight (".weight") and,
         where a non-linearity follows, of the rounded sum (".rounded"); of a layer norm's argument
         (".sum"), γ (".gamma") and β (".beta"); of "word_rows" and "position_rows"
+    method : how they were chosen: "max", "mse", or the percentage that does not saturate
+    channel_exponents : of each output channel of a weight, by the weight's name; empty where a
+        weight has one exponent, which is all that today's RTL can run
     """
 
     schema_version: Literal[1] = 1
@@ -49,6 +49,8 @@ class Calibration(Frozen):
     split: str
     sequences: int = Field(ge=1)
     exponents: dict[str, int]
+    method: str = "max"
+    channel_exponents: dict[str, Annotated[tuple[int, ...], Field(strict=False)]] = {}
 
     @classmethod
     def load(cls, source: Calibration | str | Path) -> Calibration:
@@ -94,47 +96,16 @@ class Calibration(Frozen):
             )
 
 
-def exponent_of(smallest: float, largest: float, bits: int) -> int:
-    """Smallest exponent at which neither value saturates, rounded to nearest, ties to even.
-
-    Exponents end at EXPONENT_RANGE.
-
-    Parameters
-    ----------
-    smallest, largest : the range of a tensor
-    bits : width of a value
-
-    Raises
-    ------
-    ValueError
-        If the range is not finite.
-    """
-    if not (math.isfinite(smallest) and math.isfinite(largest)):
-        raise ValueError(f"the range of a tensor must be finite, not {smallest} to {largest}")
-    limit = 1 << (bits - 1)
-
-    def fits(exponent: int) -> bool:
-        scale = 2.0**-exponent
-        return round(largest * scale) <= limit - 1 and round(smallest * scale) >= -limit
-
-    magnitude = max(abs(smallest), abs(largest))
-    if magnitude == 0:
-        return 1 - bits
-    # frexp gives the power of two above the magnitude, so this is one less than nearly always fits.
-    exponent = max(math.frexp(magnitude)[1] - bits, EXPONENT_RANGE[0])
-    while exponent < EXPONENT_RANGE[1] and not fits(exponent):
-        exponent += 1
-    return exponent
-
-
 def calibrate(
     model: FlexiBertForSequenceClassification,
     batches: Iterable[Mapping[str, Tensor]],
     *,
     bits: int = 20,
     split: str = "train",
+    method: Method = "max",
+    channels: bool = False,
 ) -> Calibration:
-    """Give every tensor the smallest exponent that does not saturate.
+    """Give every tensor, weights and activations alike, an exponent.
 
     A product's result is never finer than its accumulator, and GELU's result not finer than the
     unit allows (hwgen/units/activation).
@@ -146,17 +117,25 @@ def calibrate(
         alone count
     bits : width of a value
     split : name of the split that the batches come from
+    method : "max", the smallest exponent that does not saturate; a percentage, the smallest at
+        which so many of a tensor's values do not; "mse", the one with the least squared error
+    channels : whether each output channel of a weight gets an exponent of its own, at most the
+        weight's. For evaluation alone: a lane is configured with one shift for a whole product
+        (docs/arithmetic.md), and an exponent a channel takes a shift a column.
 
     Raises
     ------
     ValueError
-        If there are no batches, or the model gives numbers that are not finite.
+        If there are no batches, the model gives numbers that are not finite, or the accelerator
+        does not run one of its heads.
     """
-    ranges = _Ranges()
+    operations(model.design)  # refuses what has no exponents
+    method = method_of(method)
+    ranges = _Ranges(bits, method, _scales(model))
     sequences = 0
     training = model.training
     model.eval()
-    with torch.no_grad(), _observed(model, ranges):
+    with torch.no_grad(), observed(model, ranges.add):
         for batch in batches:
             kept = ("input_ids", "attention_mask", "token_type_ids")
             made = {name: batch[name].to(model.device) for name in kept if name in batch}
@@ -165,13 +144,16 @@ def calibrate(
     model.train(training)
     if not sequences:
         raise ValueError("calibration needs at least one batch")
+    exponents = _exponents(model, ranges)
     return Calibration(
         design_hash=model.design.design_hash,
         weights_hash=model.weights_hash(),
         bits=bits,
         split=split,
         sequences=sequences,
-        exponents=_exponents(model, ranges, bits),
+        exponents=exponents,
+        method=str(method),
+        channel_exponents=_channel_exponents(model, ranges, exponents) if channels else {},
     )
 
 
@@ -180,12 +162,22 @@ def query_scale(model: FlexiBertForSequenceClassification, layer: int) -> float:
     return float(model.design.layers[layer].head_size ** -0.5)
 
 
-class _Ranges:
-    """Smallest and largest value of each tensor, as a recorder of DynaProp."""
+def _scales(model: FlexiBertForSequenceClassification) -> dict[str, float]:
+    """What tensors are multiplied by before they are stored, where that is not 1."""
+    return {
+        f"{layer}.query{part}": query_scale(model, layer)
+        for layer in range(len(model.design.layers))
+        for part in ("", ".rounded", ".weight")
+    }
 
-    def __init__(self) -> None:
+
+class _Ranges:
+    """Range or distribution of each tensor."""
+
+    def __init__(self, bits: int, method: Method, scales: Mapping[str, float]) -> None:
+        self.bits, self.method, self.scales = bits, method, scales
         self.of: dict[str, tuple[float, float]] = {}
-        self.valid_mask = torch.ones((1, 1), dtype=torch.bool)
+        self.distributions: dict[str, Distribution] = {}
 
     def add(self, name: str, values: Tensor, valid_mask: Tensor | None) -> None:
         if valid_mask is not None:
@@ -195,97 +187,89 @@ class _Ranges:
             raise ValueError(f"{name} must be finite to be calibrated, not {low} to {high}")
         before = self.of.get(name, (low, high))
         self.of[name] = (min(before[0], low), max(before[1], high))
+        if self.method != "max":
+            scaled = values.detach().double() * self.scales.get(name, 1.0)
+            self.distributions.setdefault(name, Distribution(self.bits)).add(scaled)
 
-    def start(self, valid_mask: Tensor) -> _Ranges:
-        self.valid_mask = valid_mask
-        return self
+    def exponent(self, name: str) -> int:
+        """Exponent of a tensor that was seen."""
+        if self.method != "max":
+            return self.distributions[name].exponent(self.method)
+        scale = self.scales.get(name, 1.0)
+        low, high = self.of[name]
+        return exponent_of(low * scale, high * scale, self.bits)
 
-    def note_activation(
-        self, before: Tensor, after: Tensor, layer: int | None, operation: str, valid: Tensor | None
-    ) -> None:
-        self.add(_name(layer, operation), before, valid)
-
-    def note_product(
-        self, result: Tensor, layer: int | None, operation: str, valid: Tensor | None
-    ) -> None:
-        self.add(f"{_name(layer, operation)}.rounded", result, valid)
-
-    def note_operand(self, values: Tensor, layer: int | None, operation: str) -> None:
-        """Part of a tensor has no exponent of its own."""
-
-    def gradient_note(
-        self, layer: int | None, operation: str, valid: Tensor | None
-    ) -> Callable[[Tensor, Tensor], None] | None:
-        """Inference has no gradients."""
-
-    def note_sum(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        """Look at a layer norm's argument, as a forward hook."""
-        self.add(f"{name}.sum", arguments[0], self.valid_mask.unsqueeze(-1))
+    def exponent_of_parameter(self, values: Tensor, name: str = "") -> int:
+        """Exponent of a tensor that is at hand."""
+        alone = _Ranges(self.bits, self.method, self.scales)
+        alone.add(name, values, None)
+        return alone.exponent(name)
 
 
-@contextmanager
-def _observed(model: FlexiBertForSequenceClassification, ranges: _Ranges) -> Iterator[None]:
-    """Let the ranges look at a model's tensors and at the sums that its layer norms read."""
-    before = model.dynaprop.recorder
-    handles = [
-        module.register_forward_pre_hook(partial(ranges.note_sum, name))
-        for name, module in model.norms().items()
-    ]
-    model.dynaprop.recorder = ranges
-    try:
-        yield
-    finally:
-        model.dynaprop.recorder = before
-        for handle in handles:
-            handle.remove()
-
-
-def _name(layer: int | None, operation: str) -> str:
-    return operation if layer is None else f"{layer}.{operation}"
-
-
-def _exponents(
-    model: FlexiBertForSequenceClassification, ranges: _Ranges, bits: int
-) -> dict[str, int]:
+def _exponents(model: FlexiBertForSequenceClassification, ranges: _Ranges) -> dict[str, int]:
     """Exponents of all tensors, in the order in which they are made."""
     made: dict[str, int] = {}
-
-    def measure(values: Tensor, scale: float = 1.0) -> int:
-        low, high = values.detach().double().aminmax()
-        return exponent_of(float(low) * scale, float(high) * scale, bits)
-
-    def ranged(name: str, scale: float = 1.0) -> int:
-        low, high = ranges.of[name]
-        return exponent_of(low * scale, high * scale, bits)
-
+    measure = ranges.exponent_of_parameter
     words, positions = model.encoder.embeddings.tables()
     made["word_rows"], made["position_rows"] = measure(words), measure(positions)
     products, norms = model.products(), model.norms()
     for item in operations(model.design):
         if item.kind == "product":
-            scale = query_scale(model, item.layer or 0) if item.name == "query" else 1.0
             if item.has_weight:
-                made[f"{item.writes}.weight"] = measure(products[item.writes].weight, scale)
-            _product_exponents(made, item, ranged, scale)
+                weight = f"{item.writes}.weight"
+                made[weight] = measure(products[item.writes].weight, weight)
+            _product_exponents(made, item, ranges)
         elif item.kind == "add_norm":
             norm = norms[item.writes]
             made[f"{item.writes}.gamma"] = measure(norm.weight)
             made[f"{item.writes}.beta"] = measure(norm.bias)
-            made[f"{item.writes}.sum"] = ranged(f"{item.writes}.sum")
-            made[item.writes] = ranged(item.writes)
+            made[f"{item.writes}.sum"] = ranges.exponent(f"{item.writes}.sum")
+            made[item.writes] = ranges.exponent(item.writes)
         else:  # softmax, and tanh as the difference of two of its results
-            made[item.writes] = 1 - bits
+            made[item.writes] = 1 - ranges.bits
     return made
 
 
-def _product_exponents(
-    made: dict[str, int], item: Operation, ranged: Callable[[str, float], int], scale: float
-) -> None:
+def _product_exponents(made: dict[str, int], item: Operation, ranges: _Ranges) -> None:
     """Add the exponents of a product's rounded sum and of its result."""
     left, right = (made[name] for name in item.roles.values())
-    rounded = max(ranged(f"{item.writes}.rounded", scale), left + right)
+    rounded = max(ranges.exponent(f"{item.writes}.rounded"), left + right)
     if not item.activation:
         made[item.writes] = rounded
         return
     made[f"{item.writes}.rounded"] = rounded
-    made[item.writes] = max(ranged(item.writes, scale), rounded - LARGEST_GAIN)
+    made[item.writes] = max(ranges.exponent(item.writes), rounded - LARGEST_GAIN)
+
+
+def _channel_exponents(
+    model: FlexiBertForSequenceClassification, ranges: _Ranges, exponents: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
+    """Exponents of the output channels of all weights.
+
+    Each is at least so large that the shift, and the bias in units of the accumulator, fit the
+    narrowest accumulator that holds the product, 2 · bits + ⌈log2 inner⌉.
+    """
+    made: dict[str, tuple[int, ...]] = {}
+    modules = model.products()
+    for item in operations(model.design):
+        if not item.has_weight:
+            continue
+        name, module = f"{item.writes}.weight", modules[item.writes]
+        left = exponents[item.reads[0]]
+        rounded = exponents[f"{item.writes}.rounded" if item.activation else item.writes]
+        width = 2 * ranges.bits + (module.in_features - 1).bit_length()
+        scale = ranges.scales.get(name, 1.0)
+        made[name] = tuple(
+            min(
+                exponents[name],
+                max(
+                    ranges.exponent_of_parameter(column, name),
+                    rounded - left - (width - 1),
+                    exponent_of(bias, bias, width - 1) - left,
+                ),
+            )
+            for column, bias in zip(
+                module.weight, (module.bias.detach().double() * scale).tolist(), strict=True
+            )
+        )
+    return made

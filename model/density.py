@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from model.operations import GemmRole, Operation
+from model import pairs
+from model.operations import GemmRole, Operation, encoder_operations
+from model.pairs import Counts
 from model.policy import PruningPolicy
-from model.space import TransformerDesign, operations
+from model.space import TransformerDesign
 from model.trace import QUANTILES, DensityRecord, PairRecord, SparsityTrace
 
 BINS = 1025
 """Resolution of the histogram of row densities that quantiles are read from."""
 
-Key = tuple[int | None, str, GemmRole]
-"""Layer, operation and role of a tensor."""
-
-
-@dataclass
-class _Counts:
-    """Non-zeros of one tensor in one pass; no axis is summed that a product needs."""
-
-    rows: Tensor  # [batch, heads, positions]
-    columns: Tensor  # [batch, heads, width]
+Place = tuple[int | None, str, tuple[int, ...]]
+"""Layer, operation and, where they are not all of the layer's, numbers of the heads."""
 
 
 class _Total:
-    """Sums of one tensor over passes, one entry a head; on the tensor's device."""
+    """Sums of one tensor over passes, one entry a head; on the tensor's device.
 
-    def __init__(self, heads: int | None, device: torch.device) -> None:
-        self.heads = heads
-        size = heads or 1
+    Parameters
+    ----------
+    numbers : numbers of the layer's heads that it has, or None for a tensor without heads
+    """
+
+    def __init__(self, numbers: tuple[int, ...] | None, device: torch.device) -> None:
+        self.numbers = numbers
+        size = 1 if numbers is None else len(numbers)
         self.elements = torch.zeros(size, dtype=torch.int64, device=device)
         self.nonzeros = torch.zeros_like(self.elements)
         self.zeros_before = torch.zeros_like(self.elements)
@@ -43,11 +41,14 @@ class _Total:
         self.histogram = torch.zeros((size, BINS), dtype=torch.int64, device=device)
         self.columns: Tensor | None = None
 
-    def add(self, before: Tensor, after: Tensor, valid_mask: Tensor) -> _Counts:
+    def add(
+        self, before: Tensor, after: Tensor, valid_mask: Tensor, keep_mask: bool = False
+    ) -> Counts:
         """Count [batch, heads, positions, width] tensors at the valid entries."""
         valid_mask = valid_mask.expand(after.shape)
         nonzero = (after != 0) & valid_mask
-        counts = _Counts(nonzero.sum(-1), nonzero.sum(-2))
+        kept = nonzero if keep_mask else None
+        counts = Counts(nonzero.sum(-1), nonzero.sum(-2), self.numbers, kept)
         widths = valid_mask.sum(-1)
         self.elements += widths.sum((0, 2))
         self.nonzeros += counts.rows.sum((0, 2))
@@ -63,13 +64,27 @@ class _Total:
         )
         return counts
 
-    def add_columns(self, counts: _Counts) -> None:
-        columns = counts.columns.sum(0).reshape(-1)
+    def add_columns(self, counts: Counts) -> None:
+        columns = counts.columns.sum(0)
         self.columns = columns if self.columns is None else self.columns + columns
 
-    def records(self, layer: int | None, operation: str, role: GemmRole) -> list[DensityRecord]:
+    def columns_of(self, members: tuple[int, ...], weight: Tensor) -> Tensor | None:
+        """Non-zeros of each column that a weight meets: [width], or [heads, width] as it is."""
+        if self.columns is None or weight.dim() == 2:
+            return None if self.columns is None else self.columns.reshape(-1)
+        return self.columns[self.indices(members)]
+
+    def indices(self, members: tuple[int, ...]) -> list[int]:
+        """Where some heads stand in the sums; all where none are named."""
+        if self.numbers is None or not members:
+            return list(range(len(self.elements)))
+        return [index for index, number in enumerate(self.numbers) if number in members]
+
+    def records(
+        self, layer: int | None, operation: str, role: GemmRole, members: tuple[int, ...] = ()
+    ) -> list[DensityRecord]:
         made = []
-        for index in range(len(self.elements)):
+        for index in self.indices(members):
             cumulative = self.histogram[index].cumsum(0).cpu()
             rows = int(self.rows[index])
             if rows == 0:
@@ -79,7 +94,7 @@ class _Total:
             made.append(
                 DensityRecord(
                     layer=layer,
-                    head=None if self.heads is None else index,
+                    head=None if self.numbers is None else self.numbers[index],
                     operation=operation,
                     role=role,
                     elements=int(self.elements[index]),
@@ -103,8 +118,8 @@ class DensityPass:
 
     def __init__(self, recorder: DensityRecorder, valid_mask: Tensor) -> None:
         self.recorder = recorder
-        self.lengths = valid_mask.sum(1)
-        self.counts: dict[str, _Counts] = {}
+        self.valid_mask = valid_mask
+        self.counts: dict[str, Counts] = {}
 
     def note_activation(
         self,
@@ -113,67 +128,76 @@ class DensityPass:
         layer: int | None,
         operation: str,
         valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> None:
         """Count a stored tensor, as it was computed and as it is stored."""
-        key = (layer, operation, GemmRole.OUTPUT)
-        self.counts[self.recorder.by_place[layer, operation].writes] = self.recorder.add(
-            key, before, after, valid_mask
+        place = (layer, operation, members)
+        self.counts[self.recorder.by_place[place].writes] = self.recorder.add(
+            place, GemmRole.OUTPUT, before, after, valid_mask
         )
 
-    def note_operand(self, values: Tensor, layer: int | None, operation: str) -> None:
-        """Count the input of a product that reads part of a stored tensor."""
-        key = (layer, operation, GemmRole.INPUT)
-        self.counts[f"{operation}.input"] = self.recorder.add(key, values, values, None)
+    def note_operand(
+        self, values: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None = None
+    ) -> None:
+        """Count the input of a product that reads part of a stored tensor, or several."""
+        place = (layer, operation, ())
+        name = f"{self.recorder.by_place[place].writes}.input"
+        self.counts[name] = self.recorder.add(place, GemmRole.INPUT, values, values, valid_mask)
 
     def note_product(
-        self, result: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        result: Tensor,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> None:
-        """Count the effectual pairs of score and context."""
-        item = self.recorder.by_place[layer, operation]
+        """Count the effectual pairs of a product without a weight, or what its weight meets."""
+        item = self.recorder.by_place[layer, operation, members]
         if item.has_weight:
+            if item.kind == "convolution":
+                (source,) = self._operands(item)
+                self._meet(item, "forward", pairs.met_by_weight(item, source, self.valid_mask))
             return
-        left, right = (self.counts[name] for name in item.reads)
-        if operation == "score":  # the right operand is the keys transposed
-            effectual = (left.columns * right.columns).sum()
-        else:
-            effectual = (left.columns * right.rows).sum()
-        self.recorder.add_pairs(layer, operation, "forward", self._pairs(item), effectual)
+        effectual = pairs.forward_pairs(item, self._operands(item), self.valid_mask)
+        self._add(item, "forward", effectual)
 
     def gradient_note(
-        self, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> Callable[[Tensor, Tensor], None]:
         """Return what to call with the gradient that enters a product, unpruned and pruned."""
+        place = (layer, operation, members)
 
         def note(before: Tensor, after: Tensor) -> None:
-            key = (layer, operation, GemmRole.GRAD_OUTPUT)
-            gradient = self.recorder.add(key, before, after, valid_mask)
-            item = self.recorder.by_place[layer, operation]
-            if item.has_weight:
-                source = self.counts.get(f"{operation}.input") or self.counts[item.reads[0]]
-                effectual = (source.rows.sum(1) * gradient.rows.sum(1)).sum()
-                self.recorder.add_pairs(
-                    layer, operation, "weight_gradient", self._pairs(item), effectual
-                )
-                return
-            left, right = (self.counts[name] for name in item.reads)
-            if operation == "score":
-                into_left = (gradient.columns * right.rows).sum()
-            else:
-                into_left = (gradient.columns * right.columns).sum()
-            into_right = (left.rows * gradient.rows).sum()
-            pairs = self._pairs(item)
-            self.recorder.add_pairs(layer, operation, "left_gradient", pairs, into_left)
-            self.recorder.add_pairs(layer, operation, "right_gradient", pairs, into_right)
+            gradient = self.recorder.add(place, GemmRole.GRAD_OUTPUT, before, after, valid_mask)
+            item = self.recorder.by_place[place]
+            made = pairs.gradient_pairs(item, self._operands(item), gradient, self.valid_mask)
+            for product, effectual in made.items():
+                self._add(item, product, effectual)
+            if item.kind == "convolution" and item.has_weight:
+                met = pairs.gradients_met_by_weight(item, gradient, self.valid_mask)
+                self._meet(item, "input_gradient", met)
 
         return note
 
-    def _pairs(self, item: Operation) -> Tensor:
-        """Pairs of factors of a product, real positions only."""
-        lengths = self.lengths
-        rows = lengths if item.rows == "sequence" else torch.ones_like(lengths)
-        inner = lengths if item.inner == "sequence" else item.inner
-        outer = lengths if item.outer == "sequence" else item.outer
-        return (rows * inner * outer).sum() * item.heads
+    def _operands(self, item: Operation) -> list[Counts]:
+        """Counts of what an operation reads, of its own heads alone."""
+        own = self.counts.get(f"{item.writes}.input")
+        if own is not None:
+            return [own]
+        return [self.counts[name].of(item.members) for name in item.reads]
+
+    def _add(self, item: Operation, product: str, effectual: Tensor) -> None:
+        possible = pairs.possible_pairs(item, self.valid_mask)
+        self.recorder.add_pairs(item, product, possible, effectual)
+
+    def _meet(self, item: Operation, product: str, met: Tensor) -> None:
+        possible = pairs.possible_pairs(item, self.valid_mask)
+        self.recorder.add_met(item.writes, product, possible, met)
 
 
 class DensityRecorder:
@@ -186,10 +210,15 @@ class DensityRecorder:
 
     def __init__(self, design: TransformerDesign) -> None:
         self.design = design
-        self.operations = operations(design)
-        self.by_place = {(item.layer, item.name): item for item in self.operations}
-        self.totals: dict[Key, _Total] = {}
-        self.pairs: dict[tuple[int | None, str, str], list[Tensor]] = {}
+        self.operations = encoder_operations(design)
+        self.by_place = {(item.layer, item.name, item.members): item for item in self.operations}
+        self.writers = {item.writes: item for item in self.operations}
+        convolutions = [item for item in self.operations if item.kind == "convolution"]
+        self._read_by_convolutions = {name for item in convolutions for name in item.reads}
+        self._convolutions = {item.writes for item in convolutions}
+        self.totals: dict[tuple[Place, GemmRole], _Total] = {}
+        self.met: dict[tuple[str, str], list[Tensor]] = {}
+        self.pairs: dict[tuple[Place, str], list[Tensor]] = {}
         self.lengths: dict[int, int] = {}
         self.sequence_length = 0
         self._seen: list[Tensor] = []
@@ -200,30 +229,56 @@ class DensityRecorder:
         self._seen.append(valid_mask.sum(1))
         return DensityPass(self, valid_mask)
 
-    def add(self, key: Key, before: Tensor, after: Tensor, valid_mask: Tensor | None) -> _Counts:
+    def add(
+        self,
+        place: Place,
+        role: GemmRole,
+        before: Tensor,
+        after: Tensor,
+        valid_mask: Tensor | None,
+    ) -> Counts:
         """Add a tensor's counts to its sums and return them."""
         before, after = before.detach(), after.detach()
-        heads = after.shape[1] if after.dim() == 4 else None
+        numbers = (place[2] or tuple(range(after.shape[1]))) if after.dim() == 4 else None
         if valid_mask is None:
             valid_mask = torch.ones((), dtype=torch.bool, device=after.device)
-        if heads is None:
+        if numbers is None:
             before, after = before.unsqueeze(1), after.unsqueeze(1)
             valid_mask = valid_mask.unsqueeze(1) if valid_mask.dim() else valid_mask
+        key = (place, role)
         if key not in self.totals:
-            self.totals[key] = _Total(heads, after.device)
-        counts = self.totals[key].add(before, after, valid_mask)
-        if self.by_place[key[:2]].outer != "sequence":  # a width that every pass has
+            self.totals[key] = _Total(numbers, after.device)
+        item = self.by_place[place]
+        kept = self._read_by_convolutions if role is GemmRole.OUTPUT else self._convolutions
+        counts = self.totals[key].add(before, after, valid_mask, item.writes in kept)
+        if item.outer != "sequence":  # a width that every pass has
             self.totals[key].add_columns(counts)
         return counts
 
-    def add_pairs(
-        self, layer: int | None, operation: str, product: str, pairs: Tensor, effectual: Tensor
-    ) -> None:
+    def add_met(self, tensor: str, product: str, possible: Tensor, met: Tensor) -> None:
+        """Add what a convolution's weight met in one pass, until the weight is known."""
+        total = self.met.setdefault(
+            (tensor, product), [torch.zeros_like(possible), torch.zeros_like(met)]
+        )
+        total[0] += possible
+        total[1] += met
+
+    def counts(self) -> dict[tuple[int | None, str, GemmRole], Tensor]:
+        """Return non-zeros, zeros before pruning and entries of each tensor so far, int64 [3]."""
+        found: dict[tuple[int | None, str, GemmRole], Tensor] = {}
+        for ((layer, operation, _), role), total in self.totals.items():
+            own = torch.stack((total.nonzeros, total.zeros_before, total.elements)).sum(1)
+            key = layer, operation, role
+            found[key] = found[key] + own if key in found else own
+        return found
+
+    def add_pairs(self, item: Operation, product: str, possible: Tensor, effectual: Tensor) -> None:
         """Add the pairs of one product of one pass."""
         total = self.pairs.setdefault(
-            (layer, operation, product), [torch.zeros_like(pairs), torch.zeros_like(effectual)]
+            ((item.layer, item.name, item.members), product),
+            [torch.zeros_like(possible), torch.zeros_like(effectual)],
         )
-        total[0] += pairs
+        total[0] += possible
         total[1] += effectual
 
     def trace(
@@ -235,6 +290,8 @@ class DensityRecorder:
         task: str,
         split: str,
         stage: Literal["training", "inference"],
+        training_share: float | None = None,
+        thresholds: Mapping[str, float] | None = None,
     ) -> SparsityTrace:
         """Put what was seen into a trace.
 
@@ -242,7 +299,8 @@ class DensityRecorder:
         ----------
         weights : weight of each product by the name of the tensor that it writes, [outer, inner]
         policy : what pruned
-        weights_hash, task, split, stage : provenance
+        weights_hash, task, split, stage, training_share : provenance
+        thresholds : those in force, where a table gave them
 
         Raises
         ------
@@ -262,6 +320,8 @@ class DensityRecorder:
             task=task,
             split=split,
             stage=stage,
+            training_share=training_share,
+            thresholds=dict(thresholds or {}),
             sequence_length=self.sequence_length,
             lengths=dict(zip(lengths.tolist(), sequences.tolist(), strict=True)),
             batch=len(seen),
@@ -271,64 +331,73 @@ class DensityRecorder:
 
     def _records(self, weights: Mapping[str, Tensor]) -> list[DensityRecord]:
         made = []
-        writers = {item.writes: item for item in self.operations}
         for item in self.operations:
+            where = (item.layer, item.name)
+            place = (*where, item.members)
             for role, tensor in item.roles.items():
                 if role is GemmRole.WEIGHT:
                     made += _weight_record(item, weights[item.writes])
-                elif (item.layer, item.name, role) in self.totals:
-                    own = self.totals[item.layer, item.name, role]
-                    made += own.records(item.layer, item.name, role)
-                elif tensor in writers:
-                    writer = writers[tensor]
-                    total = self.totals[writer.layer, writer.name, GemmRole.OUTPUT]
-                    made += total.records(item.layer, item.name, role)
+                elif (place, role) in self.totals:
+                    made += self.totals[place, role].records(*where, role)
+                elif tensor in self.writers:
+                    made += self._written(tensor).records(*where, role, item.members)
             for role in (GemmRole.OUTPUT, GemmRole.GRAD_OUTPUT):
-                if (item.layer, item.name, role) in self.totals:
-                    written = self.totals[item.layer, item.name, role]
-                    made += written.records(item.layer, item.name, role)
+                if (place, role) in self.totals:
+                    made += self.totals[place, role].records(*where, role)
         return made
 
+    def _written(self, tensor: str) -> _Total:
+        writer = self.writers[tensor]
+        return self.totals[(writer.layer, writer.name, writer.members), GemmRole.OUTPUT]
+
     def _products(self, weights: Mapping[str, Tensor]) -> list[PairRecord]:
-        made = [
+        found = {key: (int(one), int(other)) for key, (one, other) in self.pairs.items()}
+        for item in self.operations:
+            if item.has_weight:
+                place = (item.layer, item.name, item.members)
+                for product, counted in self._weight_products(item, weights[item.writes] != 0):
+                    found[place, product] = counted
+        return [
             PairRecord(
                 layer=layer,
                 operation=operation,
-                product=product,  # type: ignore[arg-type]
-                pairs=int(pairs),
-                effectual=int(effectual),
+                product=product,  # type: ignore[arg-type]  # one of its literals
+                pairs=possible,
+                effectual=effectual,
+                members=members,
             )
-            for (layer, operation, product), (pairs, effectual) in self.pairs.items()
+            for ((layer, operation, members), product), (possible, effectual) in found.items()
         ]
-        writers = {item.writes: item for item in self.operations}
-        for item in self.operations:
-            if not item.has_weight:
+
+    def _weight_products(
+        self, item: Operation, weight: Tensor
+    ) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Pairs and effectual pairs of the products that a weight takes part in."""
+        for product in ("forward", "input_gradient"):
+            if (item.writes, product) in self.met:
+                possible, met = self.met[item.writes, product]
+                yield product, (int(possible), int((met * weight).sum()))
+        if item.kind == "convolution":
+            return
+        place = (item.layer, item.name, item.members)
+        source = self.totals.get((place, GemmRole.INPUT)) or self._written(item.reads[0])
+        gradient = self.totals.get((place, GemmRole.GRAD_OUTPUT))
+        for product, total, axis in (("forward", source, -2), ("input_gradient", gradient, -1)):
+            columns = None if total is None else total.columns_of(item.members, weight)
+            if total is None or columns is None:
                 continue
-            weight = weights[item.writes] != 0
-            source = self.totals.get((item.layer, item.name, GemmRole.INPUT))
-            if source is None:
-                writer = writers[item.reads[0]]
-                source = self.totals[writer.layer, writer.name, GemmRole.OUTPUT]
-            gradient = self.totals.get((item.layer, item.name, GemmRole.GRAD_OUTPUT))
-            for product, total, axis in (("forward", source, 0), ("input_gradient", gradient, 1)):
-                if total is None or total.columns is None:
-                    continue
-                rows = int(total.rows.sum()) // len(total.rows)
-                made.append(
-                    PairRecord(
-                        layer=item.layer,
-                        operation=item.name,
-                        product=product,  # type: ignore[arg-type]  # one of its literals
-                        pairs=rows * weight.numel(),
-                        effectual=int((total.columns * weight.sum(axis)).sum()),
-                    )
-                )
-        return made
+            rows = int(total.rows.sum()) // len(total.rows)
+            effectual = int((columns * weight.sum(axis)).sum())
+            yield product, (rows * weight.numel(), effectual)
 
 
 def _weight_record(item: Operation, weight: Tensor) -> list[DensityRecord]:
     """Zeros of a weight; its rows are the columns of the product's right operand."""
-    total = _Total(None, weight.device)
-    values = weight.detach()[None, None]
+    values = weight.detach()
+    numbers = None
+    if weight.dim() == 3:
+        numbers = item.members or tuple(range(len(weight)))
+    total = _Total(numbers, weight.device)
+    values = values[None] if numbers else values[None, None]
     total.add(values, values, torch.ones((), dtype=torch.bool, device=weight.device))
     return total.records(item.layer, item.name, GemmRole.WEIGHT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Protocol
 
@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.policy import PruningPolicy
+from model.operations import GemmRole
+from model.policy import PruningPolicy, PruningTarget
+from model.top_k import TopK, keep_top_k
+
+Rule = float | TopK
+"""How a tensor is pruned: by a threshold, or by top-k."""
+
+Measure = Callable[[Tensor, "Tensor | None"], Rule]
+"""Finds a tensor's rule when its values (and valid_mask) are there."""
 
 
 @cache
@@ -52,6 +60,17 @@ def limit(threshold: float, values: Tensor) -> float | Tensor:
     if torch.compiler.is_compiling():
         return torch.ones((), dtype=values.dtype, device=values.device) * threshold
     return below(threshold, values.dtype)
+
+
+def apply_rule(
+    values: Tensor, rule: Rule | Measure, valid_mask: Tensor | None, scale: float = 1.0
+) -> Tensor:
+    """Prune by a threshold, which is multiplied by `scale`, or by top-k."""
+    if callable(rule):
+        rule = rule(values, valid_mask)
+    if isinstance(rule, TopK):
+        return keep_top_k(values, rule, valid_mask)
+    return prune(values, rule * scale, valid_mask)
 
 
 def _choose(valid_mask: Tensor, values: Tensor, otherwise: Tensor) -> Tensor:
@@ -107,17 +126,27 @@ class _PruneGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, threshold: float, valid_mask: Tensor | None, note: Any
+        ctx: Any,
+        values: Tensor,
+        rule: Rule | Measure,
+        scale: float,
+        valid_mask: Tensor | None,
+        note: Any,
     ) -> Tensor:
-        ctx.threshold, ctx.valid_mask, ctx.note = threshold, valid_mask, note
+        ctx.rule, ctx.scale, ctx.valid_mask, ctx.note = rule, scale, valid_mask, note
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        pruned = prune(gradient, ctx.threshold, ctx.valid_mask)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        pruned = apply_rule(gradient, ctx.rule, ctx.valid_mask, ctx.scale)
         if ctx.note is not None:
             ctx.note(gradient, pruned)
-        return pruned, None, None, None
+        return pruned, None, None, None, None
+
+
+def tensor_name(layer: int | None, operation: str) -> str:
+    """Name of what an operation writes, as in model.space.operations."""
+    return operation if layer is None else f"{layer}.{operation}"
 
 
 class Pass(Protocol):
@@ -130,19 +159,31 @@ class Pass(Protocol):
         layer: int | None,
         operation: str,
         valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> None:
         """Look at a tensor that is stored, unpruned and pruned."""
 
-    def note_operand(self, values: Tensor, layer: int | None, operation: str) -> None:
-        """Look at the input of a product that reads part of a stored tensor."""
+    def note_operand(
+        self, values: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None = None
+    ) -> None:
+        """Look at the input of a product that reads part of a stored tensor, or several."""
 
     def note_product(
-        self, result: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        result: Tensor,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> None:
         """Look at the result of a product, before its non-linearity."""
 
     def gradient_note(
-        self, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> Callable[[Tensor, Tensor], None] | None:
         """Return what to call with the gradient that enters a product, unpruned and pruned."""
 
@@ -154,34 +195,175 @@ class Recorder(Protocol):
         """Begin a pass over sequences whose real positions are given, [batch, sequence]."""
 
 
+class Table(Protocol):
+    """Knows thresholds for densities, as `model.thresholds.ThresholdTable` does."""
+
+    @property
+    def places(self) -> Iterable[tuple[int | None, str, GemmRole]]:
+        """Layer, operation and role of the tensors that are known."""
+
+    def threshold(self, layer: int | None, operation: str, role: GemmRole, density: float) -> float:
+        """Return τ of a tensor for a density of all its real entries."""
+
+
+class Profiler(Protocol):
+    """Measures magnitudes while a model runs, as `model.thresholds.profile` does."""
+
+    def start(self, valid_mask: Tensor) -> None:
+        """Begin a pass over sequences whose real positions are given, [batch, sequence]."""
+
+    def measure(self, layer: int | None, operation: str, role: GemmRole) -> Measure | None:
+        """Return what looks at a tensor's values and answers with its rule; None for no place."""
+
+
 class DynaProp:
     """Applies a policy at the places of a model, and lets a recorder look on.
 
     Parameters
     ----------
-    policy : thresholds
+    policy : thresholds and targets
 
     Attributes
     ----------
+    policy, table, step : what the thresholds follow from. The table answers where a density is
+        asked for; the step (from 0, None outside training) places a training on the policy's ramp.
     gradient_scale : what the gradient is larger by than that of the mean loss over the global
         batch; τ_T is multiplied by it. The product of the loss scale and, under data parallelism
         that averages gradients, the number of processes; accumulation that divides the loss by its
         steps needs none, one that does not multiplies by them.
     recorder : looks on while it is set
+    profiler : measures while it is set, and chooses thresholds by what it measures
+    rounding : where it is set, called with what is about to be stored and its name, and with a
+        product's result and that name + ".rounded"; what it returns takes their place
     """
 
     def __init__(self, policy: PruningPolicy) -> None:
-        self.policy = policy
+        self._policy = policy
+        self._table: Table | None = None
+        self._step: int | None = None
+        self._rules: dict[tuple[int | None, str, GemmRole], Rule] = {}
         self.gradient_scale = 1.0
         self.recorder: Recorder | None = None
+        self.profiler: Profiler | None = None
+        self.rounding: Callable[[Tensor, str], Tensor] | None = None
         self._pass: Pass | None = None
+
+    @property
+    def policy(self) -> PruningPolicy:
+        """What is asked for."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: PruningPolicy) -> None:
+        self._policy = policy
+        self._prepare()
+
+    @property
+    def table(self) -> Any:
+        """The thresholds for densities, or None."""
+        return self._table
+
+    @table.setter
+    def table(self, table: Table | None) -> None:
+        self._table = table
+        self._prepare()
+
+    @property
+    def step(self) -> int | None:
+        """Training step; None outside training, where the ramp is over."""
+        return self._step
+
+    @step.setter
+    def step(self, step: int | None) -> None:
+        before, self._step = self._fraction, step
+        if self._fraction != before:
+            self._prepare()
+
+    @property
+    def _fraction(self) -> float:
+        ramp = self._policy.ramp
+        return 1.0 if ramp is None else ramp.fraction(self._step)
+
+    def _prepare(self) -> None:
+        """Forget rules, and find the table's now: a compiled forward pass cannot read a table."""
+        self._rules = {}
+        if self._table is not None:
+            for place in self._table.places:
+                self.rule(*place)
+
+    def rule(self, layer: int | None, operation: str, role: GemmRole) -> Rule:
+        """How an operation's result (OUTPUT) or entering gradient (GRAD_OUTPUT) is pruned now.
+
+        Raises
+        ------
+        ValueError
+            If a density is asked for and there is no table.
+        """
+        key = (layer, operation, role)
+        if torch.compiler.is_compiling():
+            # What a graph stores is no input of it, and would compile it anew.
+            found = self._rules.get(key)
+            return self._find(layer, operation, role) if found is None else found
+        if key not in self._rules:
+            self._rules[key] = self._find(layer, operation, role)
+        return self._rules[key]
+
+    def target(self, layer: int | None, operation: str, role: GemmRole) -> PruningTarget:
+        """What the policy asks of a tensor at the present place on its ramp."""
+        return self._policy.target(layer, operation, role).at(self._fraction)
+
+    def _find(self, layer: int | None, operation: str, role: GemmRole) -> Rule:
+        target = self.target(layer, operation, role)
+        if target.density is None:
+            return target.threshold
+        if target.density == 1:
+            return 0.0
+        if self._policy.selection != "threshold":
+            per = "row" if self._policy.selection == "top_k_row" else "tensor"
+            return TopK(target.density, per)  # type: ignore[arg-type]  # one of its literals
+        if self._table is None:
+            raise ValueError(
+                f"the policy asks for a density of {target.density} of {operation} ({role}), and "
+                "no table gives the threshold; profile the model: model.dynaprop.table = "
+                "model.thresholds.profile(model, batches)"
+            )
+        return self._table.threshold(layer, operation, role, target.density)
+
+    def threshold(self, layer: int | None, operation: str, role: GemmRole) -> float:
+        """Threshold in force of an operation's result or entering gradient, unscaled.
+
+        Raises
+        ------
+        ValueError
+            If there is none: top-k prunes there, or a table is missing.
+        """
+        rule = self.rule(layer, operation, role)
+        if isinstance(rule, TopK):
+            raise ValueError(
+                f"{operation} ({role}) is pruned by top-k of each {rule.per}, which has no "
+                'threshold; use selection "threshold"'
+            )
+        return rule
 
     def start(self, valid_mask: Tensor) -> None:
         """Begin a forward pass over sequences whose real positions are given, [batch, sequence]."""
         self._pass = None if self.recorder is None else self.recorder.start(valid_mask)
+        if self.profiler is not None:
+            self.profiler.start(valid_mask)
+
+    def _rule_or_measure(self, layer: int | None, operation: str, role: GemmRole) -> Rule | Measure:
+        measure = None
+        if self.profiler is not None:
+            measure = self.profiler.measure(layer, operation, role)
+        return measure or self.rule(layer, operation, role)
 
     def store(
-        self, values: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        values: Tensor,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> Tensor:
         """Prune an operation's result as it is written.
 
@@ -190,14 +372,22 @@ class DynaProp:
         values : [batch, positions, width] or, in attention, [batch, heads, positions, width]
         layer, operation : the place
         valid_mask : bool, broadcasts with `values`
+        members : indices of the layer's heads that `values` has, or empty where it has them all
         """
-        pruned = prune(values, self.policy.activation(layer, operation), valid_mask)
+        values = self._rounded(values, layer, operation)
+        rule = self._rule_or_measure(layer, operation, GemmRole.OUTPUT)
+        pruned = apply_rule(values, rule, valid_mask)
         if self._pass is not None:
-            self._pass.note_activation(values, pruned, layer, operation, valid_mask)
+            self._pass.note_activation(values, pruned, layer, operation, valid_mask, members)
         return pruned
 
     def product(
-        self, result: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None
+        self,
+        result: Tensor,
+        layer: int | None,
+        operation: str,
+        valid_mask: Tensor | None,
+        members: tuple[int, ...] = (),
     ) -> Tensor:
         """Prune the gradient that enters a product, once, before all that reads it.
 
@@ -206,18 +396,34 @@ class DynaProp:
         result : what the product gave, bias included, in the shape of `store`
         layer, operation : the place
         valid_mask : bool, broadcasts with `result`
+        members : as of `store`
         """
-        threshold = self.policy.gradient(layer, operation) * self.gradient_scale
+        rule: Rule | Measure = 0.0
+        if result.requires_grad:
+            rule = self._rule_or_measure(layer, operation, GemmRole.GRAD_OUTPUT)
         note = None
         if self._pass is not None:
-            self._pass.note_product(result, layer, operation, valid_mask)
-            note = self._pass.gradient_note(layer, operation, valid_mask)
-        if (threshold == 0 and note is None) or not result.requires_grad:
-            return result
-        return _PruneGradient.apply(result, threshold, valid_mask, note)
+            self._pass.note_product(result, layer, operation, valid_mask, members)
+            note = self._pass.gradient_note(layer, operation, valid_mask, members)
+        if (rule != 0 or note is not None) and result.requires_grad:
+            result = _PruneGradient.apply(result, rule, self.gradient_scale, valid_mask, note)
+        return self._rounded(result, layer, f"{operation}.rounded")
 
-    def read(self, values: Tensor, layer: int | None, operation: str) -> Tensor:
-        """Tell the recorder of a product whose input is part of a stored tensor; all of it real."""
+    def _rounded(self, values: Tensor, layer: int | None, operation: str) -> Tensor:
+        if self.rounding is None:
+            return values
+        return self.rounding(values, tensor_name(layer, operation))
+
+    def read(
+        self, values: Tensor, layer: int | None, operation: str, valid_mask: Tensor | None = None
+    ) -> Tensor:
+        """Tell the recorder of a product whose input is part of a stored tensor, or of several.
+
+        Parameters
+        ----------
+        values, valid_mask : as of `store`; without a mask all of it is real
+        layer, operation : the product
+        """
         if self._pass is not None:
-            self._pass.note_operand(values, layer, operation)
+            self._pass.note_operand(values, layer, operation, valid_mask)
         return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +14,20 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     PreTrainedModel,
+    initialization,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
 from hwgen.unit_parameters import LAYER_NORM_EPSILON
+from model.card import CARD, model_card
 from model.configuration import FlexiBertConfig
 from model.dynaprop import DynaProp
 from model.formats import TOKEN_TYPES
+from model.heads import DepthwiseConvolution, HeadLinear, Heads, QueryWeight, asking_heads
+from model.operations import HEAD_WEIGHTS, encoder_operations
 from model.policy import PruningPolicy
-from model.space import TransformerDesign, operations
+from model.space import TransformerDesign
+from model.thresholds import SavesThresholds
 
 __all__ = [
     "FlexiBertConfig",
@@ -30,7 +36,7 @@ __all__ = [
 ]
 
 
-class FlexiBertPreTrainedModel(PreTrainedModel):
+class FlexiBertPreTrainedModel(SavesThresholds, PreTrainedModel):
     """What FlexiBERT models share: configuration, initialisation and DynaProp."""
 
     config_class = FlexiBertConfig
@@ -45,6 +51,13 @@ class FlexiBertPreTrainedModel(PreTrainedModel):
             nn.init.zeros_(module.bias)
         if isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        if isinstance(module, QueryWeight):
+            identity = torch.eye(module.in_features).expand_as(module.weight)
+            initialization.copy_(module.weight, identity)
+        elif isinstance(module, (HeadLinear, DepthwiseConvolution)):
+            nn.init.normal_(module.weight, std=deviation)
+        if isinstance(module, HeadLinear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
     @property
@@ -68,16 +81,21 @@ class FlexiBertPreTrainedModel(PreTrainedModel):
         self.config.pruning = loaded.model_dump(mode="json")
         self.dynaprop.policy = loaded
 
-    def products(self) -> dict[str, nn.Linear]:
-        """Return the linear module of each product with a weight, by the tensor that it writes."""
+    def products(self) -> dict[str, Any]:
+        """Return the module of each product with a weight, by the tensor that it writes.
+
+        Each has a `weight` and, but for HEAD_WEIGHTS, is an nn.Linear.
+        """
         encoder = self._encoder
-        made: dict[str, nn.Linear] = {}
-        for item in operations(self.design):
+        made = {}
+        for item in encoder_operations(self.design):
             if not item.has_weight:
                 continue
             owner: Any = self if item.name == "classifier" else encoder
             if item.layer is not None:
                 owner = encoder.layers[item.layer]
+                if item.name in HEAD_WEIGHTS:
+                    owner = owner.heads.of(item.members)
             if item.name.startswith("feed_forward_"):
                 made[item.writes] = owner.feed_forward[int(item.name.rpartition("_")[2])]
             elif hasattr(owner, item.name):  # an encoder by itself has no classifier
@@ -91,6 +109,14 @@ class FlexiBertPreTrainedModel(PreTrainedModel):
             made[f"{index}.attention_norm"] = layer.attention_norm
             made[f"{index}.feed_forward_norm"] = layer.feed_forward_norm
         return made
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save as every Hugging Face model; with a model card, unless there is one already."""
+        super().save_pretrained(save_directory, **kwargs)
+        path = Path(save_directory) / CARD
+        if kwargs.get("is_main_process", True) and path.parent.is_dir() and not path.exists():
+            card = model_card(self.design, self.dynaprop.policy, folder=path.parent.name)
+            path.write_text(card)
 
     def weights_hash(self) -> str:
         """Sixteen hexadecimal digits of all parameters."""
@@ -143,16 +169,22 @@ class FlexiBertEmbeddings(nn.Module):
 
 
 class FlexiBertLayer(nn.Module):
-    """One encoder layer: attention, feed-forward stacks, a projection if the next width differs."""
+    """One encoder layer: heads, feed-forward stacks, a projection if the next width differs.
+
+    Queries and keys are projected for the heads that read them, values for all, in the order of
+    the design's heads.
+    """
 
     def __init__(self, config: FlexiBertConfig, index: int, pruner: DynaProp) -> None:
         super().__init__()
         layers = config.design.layers
         layer = layers[index]
-        self.index, self.heads, self.head_size = index, len(layer.heads), layer.head_size
-        width, inner = layer.hidden, self.heads * self.head_size
-        self.query = nn.Linear(width, inner)
-        self.key = nn.Linear(width, inner)
+        self.index, self.head_size = index, layer.head_size
+        self.asking = asking_heads(layer.heads)
+        width, inner = layer.hidden, len(layer.heads) * layer.head_size
+        asked = len(self.asking) * layer.head_size
+        self.query = nn.Linear(width, asked) if asked else None
+        self.key = nn.Linear(width, asked) if asked else None
         self.value = nn.Linear(width, inner)
         self.attention_output = nn.Linear(inner, width)
         self.attention_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
@@ -165,8 +197,8 @@ class FlexiBertLayer(nn.Module):
         self.projection = nn.Linear(width, following) if following != width else None
         self.activation = functional.gelu if config.activation == "gelu" else functional.relu
         self.hidden_dropout = nn.Dropout(config.hidden_dropout)
-        self.attention_dropout = nn.Dropout(config.attention_dropout)
         self.pruner = pruner
+        self.heads = Heads(layer, index, config.attention_dropout, pruner)
 
     def forward(
         self, hidden: Tensor, residual: Tensor, valid_mask: Tensor
@@ -195,26 +227,24 @@ class FlexiBertLayer(nn.Module):
         return hidden, residual
 
     def attend(self, hidden: Tensor, valid_mask: Tensor) -> Tensor:
-        """Scaled dot-product attention of all heads, [batch, sequence, heads · head_size]."""
+        """Contexts of all heads side by side, [batch, sequence, heads · head_size]."""
         rows = valid_mask[:, None, :, None]
-        query = self._heads(self.query, hidden, "query", rows)
-        key = self._heads(self.key, hidden, "key", rows)
-        value = self._heads(self.value, hidden, "value", rows)
-        entries = rows & valid_mask[:, None, None, :]
-        scores = (query * self.head_size**-0.5) @ key.transpose(2, 3)
-        scores = self.pruner.product(scores, self.index, "score", entries)
-        scores = self._store(scores, "score", entries)
-        masked = scores.masked_fill(~valid_mask[:, None, None, :], torch.finfo(scores.dtype).min)
-        probabilities = self.attention_dropout(masked.softmax(-1))
-        probabilities = self._store(probabilities, "attention_softmax", entries)
-        context = self.pruner.product(probabilities @ value, self.index, "context", rows)
-        context = self._store(context, "context", rows)
+        query = key = None
+        if self.query is not None and self.key is not None:
+            query = self._heads(self.query, hidden, "query", rows, self.asking)
+            key = self._heads(self.key, hidden, "key", rows, self.asking)
+        value = self._heads(self.value, hidden, "value", rows, self.heads.all)
+        context = self.heads(query, key, value, valid_mask)
         return context.transpose(1, 2).flatten(2)
 
-    def _heads(self, module: nn.Linear, hidden: Tensor, name: str, rows: Tensor) -> Tensor:
+    def _heads(
+        self, module: nn.Linear, hidden: Tensor, name: str, rows: Tensor, numbers: tuple[int, ...]
+    ) -> Tensor:
         """One of query, key and value, [batch, heads, sequence, head_size]."""
-        made = module(hidden).unflatten(2, (self.heads, self.head_size)).transpose(1, 2)
-        return self._store(self.pruner.product(made, self.index, name, rows), name, rows)
+        made = module(hidden).unflatten(2, (len(numbers), self.head_size)).transpose(1, 2)
+        members = self.heads.place(numbers)
+        made = self.pruner.product(made, self.index, name, rows, members)
+        return self.pruner.store(made, self.index, name, rows, members)
 
     def _linear(self, module: nn.Linear, values: Tensor, name: str, rows: Tensor) -> Tensor:
         return self.pruner.product(module(values), self.index, name, rows)
@@ -231,17 +261,10 @@ class FlexiBertLayer(nn.Module):
 
 
 class FlexiBertModel(FlexiBertPreTrainedModel):
-    """Embeddings, layers and pooler.
-
-    Raises
-    ------
-    ValueError
-        If a head's operation is not modelled yet; the message names it and its layer.
-    """
+    """Embeddings, layers and pooler, of any design of FlexiBERT 2.0."""
 
     def __init__(self, config: FlexiBertConfig) -> None:
         super().__init__(config)
-        operations(config.design)  # refuses what is not modelled
         self.pruner = DynaProp(PruningPolicy.load(config.pruning))
         self.embeddings = FlexiBertEmbeddings(config, self.pruner)
         self.layers = nn.ModuleList(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from hwgen.fixed_point import FixedPoint
 from hwgen.units.dynatran.golden import prune
 from hwgen.units.layer_norm.golden import golden as layer_norm
-from hwgen.units.mac_lane.golden import product
+from hwgen.units.mac_lane.golden import finish, product
 from hwgen.units.residual_add.golden import golden as residual_add
 from hwgen.units.softmax.golden import golden as softmax
 from model.operations import Operation
@@ -39,8 +40,27 @@ class Kept:
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+Look = Callable[[str, Tensor, Tensor], None]
+"""Called with the name of a tensor's exponent, its integers before pruning, and a mask of real
+entries that broadcasts with them."""
+
+
+BY_A_WEIGHT = ("query", "key", "value")
+"""Operations whose result the float model splits into heads at once."""
+
+
 class IntegerPass:
-    """One forward pass; tensors by the name that their operation writes."""
+    """One forward pass; tensors by the name that their operation writes.
+
+    Parameters
+    ----------
+    model : what runs
+    input_ids, attention_mask, token_type_ids : as of QuantizedModel.logits
+    kept : where operands are recorded
+    look : called with everything that is rounded, in the order in which it is made: what products,
+        row operations and their parts, the sum before a non-linearity and the argument of a layer
+        norm, give
+    """
 
     def __init__(
         self,
@@ -48,7 +68,8 @@ class IntegerPass:
         input_ids: Tensor,
         attention_mask: Tensor | None,
         token_type_ids: Tensor | None,
-        kept: Kept | None,
+        kept: Kept | None = None,
+        look: Look | None = None,
     ) -> None:
         self.model = model
         self.input_ids = input_ids.to(model.device)
@@ -59,7 +80,7 @@ class IntegerPass:
         self.token_type_ids = (
             0 * ones if token_type_ids is None else token_type_ids.to(model.device)
         )
-        self.kept = kept
+        self.kept, self.look = kept, look
         self.stored: dict[str, _Stored] = {}
         specs = model.accelerator
         self.lane, self.softmax_spec = specs.mac_lane, specs.softmax
@@ -96,16 +117,24 @@ class IntegerPass:
             f"{item.writes}.rounded" if item.activation else item.writes
         ]
         shift = exponents["rounded"] - exponents["left"] - exponents["right"]
+        finer = model.finer.get(names[1])
         value = product(
             left,
             right,
             0 if initial is None else initial,
-            shift,
+            shift if finer is None else shift + finer,
             self.lane,
-            activate=item.activation,
-            i_exponent=exponents["rounded"],
-            o_exponent=exponents["output"],
         )
+        if item.activation:  # as the lane does in one go, with a look at what stands between
+            self._look(f"{item.writes}.rounded", value, self._valid(item))
+            value = finish(
+                value,
+                0,
+                self.lane,
+                activate=1,
+                i_exponent=exponents["rounded"],
+                o_exponent=exponents["output"],
+            )
         valid_mask = self._store(item, value)
         if self.kept is not None:
             self.kept.products.append(
@@ -163,6 +192,7 @@ class IntegerPass:
         total = residual_add(
             left, exponents["rows"], right, exponents["residual"], exponents["sum"], self.add_spec
         )
+        self._look(f"{item.writes}.sum", total, self._valid(item))
         value = layer_norm(
             total,
             exponents["sum"],
@@ -204,13 +234,14 @@ class IntegerPass:
         pruned, _ = prune(value, model.thresholds[item.writes], valid_mask)
         computed = torch.where(valid_mask, value, torch.zeros_like(value))
         self.stored[item.writes] = _Stored(pruned, computed)
-        if item.kind in ("product", "add_norm"):
-            number = FixedPoint(model.bits, 0)
-            extreme = ((value == number.maximum) | (value == number.minimum)) & valid_mask
-            model.count(item.writes, int(extreme.sum()), int(valid_mask.expand(value.shape).sum()))
+        self._look(item.writes, value, valid_mask)
         if self.kept is not None:
             self.kept.tensors[item.writes] = _array(pruned)
         return valid_mask
+
+    def _look(self, name: str, value: Tensor, valid_mask: Tensor) -> None:
+        if self.look is not None:
+            self.look(name, value, valid_mask)
 
     def _keep_rows(
         self,
@@ -243,3 +274,25 @@ class IntegerPass:
 
 def _array(values: Tensor) -> np.ndarray:
     return values.cpu().numpy()
+
+
+def as_the_pass_holds(name: str, values: Tensor) -> Tensor:
+    """A tensor of the float model in the shape that the integer pass gives it.
+
+    [batch, heads, positions, width] becomes [batch, positions, heads · width] where a weight made
+    it, else [heads · batch, positions, width], head slowest; other shapes stay.
+    """
+    if values.ndim != 4:
+        return values
+    if name.endswith(BY_A_WEIGHT):
+        return values.transpose(1, 2).flatten(2)
+    return values.transpose(0, 1).flatten(0, 1)
+
+
+def as_the_model_holds(name: str, integers: Tensor, like: Tensor) -> Tensor:
+    """The inverse: a tensor of the integer pass in the shape of the float model's, `like`."""
+    if like.ndim != 4:
+        return integers
+    if name.endswith(BY_A_WEIGHT):
+        return integers.unflatten(2, (like.shape[1], -1)).transpose(1, 2)
+    return integers.unflatten(0, (like.shape[1], -1)).transpose(0, 1)

@@ -1,12 +1,13 @@
 """A training loop that a killed process takes up again, bit for bit."""
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.cache import atomic_path
+from model.movement import MovementPruning, prune_gradients
+from model.policy import MovementSchedule
 from model.recipe import Schedule
+from model.thresholds import ThresholdRefresh, ThresholdTable
 
 CHECKPOINT_SECONDS = 15.0
 """Time between two checkpoints; it changes what a kill costs, never a result."""
@@ -50,6 +54,17 @@ class Progress:
 ProgressCallback = Callable[[Progress], None]
 
 
+@contextlib.contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """Have PyTorch use so many threads for the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Optimizer:
     """AdamW for dense parameters; for the token embedding, Adam on the rows that a batch uses.
 
@@ -65,6 +80,10 @@ class Optimizer:
         Sorted token ids of the training split.
     learning_rate, weight_decay, clip
         ``clip`` bounds the norm of the gradient of all parameters together.
+    gradient_threshold
+        Entries of the parameters' gradients below it become zero, after clipping.
+    movement
+        Prunes the weights of products, if not None.
     """
 
     betas = (0.9, 0.999)
@@ -77,8 +96,11 @@ class Optimizer:
         learning_rate: float,
         weight_decay: float,
         clip: float,
+        gradient_threshold: float = 0.0,
+        movement: MovementSchedule | None = None,
     ) -> None:
         self.model = model
+        self.gradient_threshold = gradient_threshold
         self.learning_rate = learning_rate
         self.clip = clip
         embedding = model.get_input_embeddings()
@@ -103,9 +125,19 @@ class Optimizer:
             eps=self.epsilon,
             fused=True,
         )
+        self.movement = None
+        if movement is not None:
+            weights = (module.weight for module in model.products().values())
+            self.movement = MovementPruning(weights, movement, self.adamw)
 
-    def step(self, factor: float) -> None:
-        """Update all parameters with ``factor`` times the learning rate and drop the gradients."""
+    def step(self, factor: float, number: int = 0) -> None:
+        """Update all parameters with ``factor`` times the learning rate and drop the gradients.
+
+        Parameters
+        ----------
+        number
+            Of the step (from 0), for the schedule of movement pruning.
+        """
         sparse = self.embedding.grad.coalesce()
         gradients = [p.grad for p in self.dense if p.grad is not None]
         norms = torch._foreach_norm([*gradients, sparse.values()])
@@ -115,10 +147,18 @@ class Optimizer:
             raise FloatingPointError("the gradient is not finite; lower the learning rate")
         if scale < 1.0:
             torch._foreach_mul_(gradients, scale)
+        values = sparse.values() * scale
+        if self.gradient_threshold > 0:
+            prune_gradients(self.dense, self.gradient_threshold)
+            values *= values.abs() >= self.gradient_threshold
+        if self.movement is not None:
+            self.movement.before_optimizer()
         for group in self.adamw.param_groups:
             group["lr"] = self.learning_rate * factor
         self.adamw.step()
-        self._step_rows(sparse.indices()[0], sparse.values() * scale, factor)
+        self._step_rows(sparse.indices()[0], values, factor)
+        if self.movement is not None:
+            self.movement.after_optimizer(number + 1)
         self.adamw.zero_grad(set_to_none=True)
         self.embedding.grad = None
 
@@ -166,6 +206,27 @@ class Optimizer:
         self.adamw.load_state_dict({"state": state, "param_groups": groups})
 
 
+class Steps(Protocol):
+    """What a loop asks of an optimiser."""
+
+    model: nn.Module
+
+    def step(self, factor: float, number: int) -> None:
+        """Update the parameters with ``factor`` times the learning rate; drop the gradients.
+
+        Parameters
+        ----------
+        number
+            Of the step (from 0), for what changes over a training.
+        """
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that changes in training, by name."""
+
+    def load(self, kept: Mapping[str, Tensor]) -> None:
+        """Take over what `tensors` gave."""
+
+
 @dataclass
 class Loop:
     """Steps of an optimiser over epochs of batches.
@@ -185,9 +246,11 @@ class Loop:
         File that holds the state; its metadata holds the step and ``identity``.
     identity
         The inputs of the training, which tell its checkpoints from another's.
+    thresholds
+        Asked before each step; its table is saved with the state.
     """
 
-    optimizer: Optimizer
+    optimizer: Steps
     schedule: Schedule
     epoch: Callable[[int], list[np.ndarray]]
     loss: Callable[[np.ndarray], Tensor]
@@ -196,6 +259,7 @@ class Loop:
     identity: Mapping[str, Any]
     phase: str
     progress: ProgressCallback | None = None
+    thresholds: ThresholdRefresh | None = None
     step: int = 0
     seconds: float = 0.0
 
@@ -211,11 +275,15 @@ class Loop:
                 return False
             self.optimizer.load({name: file.get_tensor(name) for name in file.keys()})
         self.step, self.seconds = about["step"], about["seconds"]
+        if "thresholds" in about:
+            self.optimizer.model.dynaprop.table = ThresholdTable.load(about["thresholds"])
         return True
 
     def save(self, path: Path, identity: Mapping[str, Any]) -> None:
         """Write a checkpoint, whole or not at all."""
         about = {"identity": identity, "step": self.step, "seconds": self.seconds}
+        if self.thresholds is not None and (table := self.optimizer.model.dynaprop.table):
+            about["thresholds"] = table.model_dump(mode="json")
         tensors = {name: t.contiguous() for name, t in self.optimizer.tensors().items()}
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={"transcode": json.dumps(about)})
@@ -234,12 +302,14 @@ class Loop:
                 if self.step // per_epoch != epoch:
                     epoch = self.step // per_epoch
                     batches = self.epoch(epoch)
+                if self.thresholds is not None:
+                    self.thresholds.before_step(self.step)
                 torch.manual_seed(
                     np.random.SeedSequence([self.seed, self.step]).generate_state(1)[0]
                 )
                 loss = self.loss(batches[self.step % per_epoch])
                 loss.backward()
-                self.optimizer.step(self.schedule.factor(self.step))
+                self.optimizer.step(self.schedule.factor(self.step), self.step)
                 self.step += 1
                 now = time.monotonic()
                 self.seconds = before + now - begun

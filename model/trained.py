@@ -10,6 +10,7 @@ import numpy as np
 
 from model.baseline import fit_baseline
 from model.cache import write_json
+from model.card import write_trained_card
 from model.data import Split, Task, load_task, open_test
 from model.flexibert import FlexiBertForSequenceClassification
 from model.operations import GemmRole
@@ -28,10 +29,12 @@ class TrainedModel:
     Attributes
     ----------
     path
-        Its folder: ``model.safetensors`` and ``config.json`` as Hugging Face saves them,
-        ``inputs.json`` (all that the training depends on), ``training.json`` (what came out),
-        ``trace.json`` (densities on the validation split), ``gradients.json`` (densities over
-        the last steps of the training) and, after a whole training, ``calibration.json``.
+        Its folder: ``model.safetensors``, ``config.json`` and the tokenizer as Hugging Face saves
+        them, ``README.md`` (the model card), ``inputs.json`` (all that the training depends on),
+        ``training.json`` (what came out), ``trace.json`` (densities on the validation split),
+        ``gradients.json`` (densities over the last steps of the training) and, after a whole
+        training of a model that the accelerator runs, ``calibration.json``;
+        ``thresholds.json`` where the policy asks for densities.
     design, policy, recipe, seed
         What was trained, and how.
     validation_accuracy, validation_n
@@ -102,6 +105,16 @@ class TrainedModel:
             )
         return loaded.eval()
 
+    @cached_property
+    def stages(self) -> dict[float, SparsityTrace]:
+        """Densities by the share of the training at which they were recorded, in its order.
+
+        They show how the density of a fixed threshold drifts, and how a target is kept.
+        """
+        paths = sorted(self.path.glob("gradients-*.json"))
+        traces = [SparsityTrace.load(path) for path in paths]
+        return {trace.training_share or 0.0: trace for trace in traces}
+
     @property
     def sequence_length(self) -> int:
         """Tokens at which texts are cut."""
@@ -157,6 +170,25 @@ class FinalTest:
     baseline_correct: tuple[bool, ...]
 
 
+def task_of(trained: TrainedModel, task: Task | str | None = None) -> Task:
+    """The task that a model was trained on.
+
+    Raises
+    ------
+    ValueError
+        ``task`` is given and is not the one, or not cut as the one, that it was trained on.
+    """
+    trained_on = trained.inputs["task"]
+    opened = load_task(trained_on["name"]) if task is None else task
+    opened = load_task(opened) if isinstance(opened, str) else opened
+    if opened.split_hash != trained_on["split_hash"]:
+        raise ValueError(
+            f"{trained.path} was trained on {trained_on['name']} with splits"
+            f" {trained_on['split_hash']}, not {opened.name} with {opened.split_hash}"
+        )
+    return opened
+
+
 def final_test(trained: TrainedModel, task: Task | str | None = None) -> FinalTest:
     """Open the test split for a model, once, on record.
 
@@ -168,14 +200,7 @@ def final_test(trained: TrainedModel, task: Task | str | None = None) -> FinalTe
     ValueError
         The task is not the one, or not cut as the one, that the model was trained on.
     """
-    trained_on = trained.inputs["task"]
-    opened = load_task(trained_on["name"]) if task is None else task
-    opened = load_task(opened) if isinstance(opened, str) else opened
-    if opened.split_hash != trained_on["split_hash"]:
-        raise ValueError(
-            f"{trained.path} was trained on {trained_on['name']} with splits"
-            f" {trained_on['split_hash']}, not {opened.name} with {opened.split_hash}"
-        )
+    opened = task_of(trained, task)
     kept = trained.path / "test.json"
     if kept.exists():
         found = json.loads(kept.read_text())
@@ -190,6 +215,7 @@ def final_test(trained: TrainedModel, task: Task | str | None = None) -> FinalTe
         tuple(answers.tolist()), tuple(references.tolist()),
     )  # fmt: skip
     write_json(kept, {**vars(result)})
+    write_trained_card(trained.path, trained.inputs, trained.about)
     return result
 
 
@@ -211,4 +237,6 @@ def summary(trained: TrainedModel, final: FinalTest | None = None) -> dict[str, 
         "epochs": trained.epochs,
         "activation_threshold": trained.policy.activation_threshold,
         "gradient_threshold": trained.policy.gradient_threshold,
+        "activation_density": trained.policy.activation_density,
+        "gradient_density": trained.policy.gradient_density,
     }

@@ -9,6 +9,7 @@ import numpy as np
 
 from hwgen.design import LOOP_ORDERS
 from hwgen.fixed_point import round_shift
+from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.buffer.spec import BufferSpec
 from model.recording import RecordedProduct
 from rtl_tests.accelerator_cases import Case, prepare
@@ -31,6 +32,10 @@ BINS = (
     "one lane", "lanes that are no power of two", "one multiplier",
     "k_segment of one window", "k_segment of several windows", "softmax engines > lanes",
     "lane that can round stochastically", "bits <= 8", "bits >= 18",
+    "weights stream in blocks", "a block copied more than once", "a weight larger than its buffer",
+    "prefetch meanwhile", "prefetch with biases", "prefetch while weights stream",
+    "image of several groups", "idle slots", "main memory slower than a word a cycle",
+    "several biases a word",
 )  # fmt: skip
 """Everything that the long suite must meet."""
 
@@ -72,6 +77,7 @@ def _bins(case: Case) -> Iterator[str]:
         yield "padded columns"
     if _straddles(case):
         yield "piece straddles words"
+    yield from _of_memory(case)
 
 
 def _of_design(case: Case) -> Iterator[str]:
@@ -86,6 +92,40 @@ def _of_design(case: Case) -> Iterator[str]:
         yield "bits <= 8"
     if design.bits >= 18:
         yield "bits >= 18"
+
+
+def _of_memory(case: Case) -> Iterator[str]:
+    """What comes from main memory, and how."""
+    plan, spec = case.plan, AcceleratorSpec.of(case.plan.design)
+    images = [plan.image, plan.load]
+    if plan.streams:
+        yield "weights stream in blocks"
+        copied = [step.copy for step in plan.steps() if step.copy is not None]
+        images += [plan.block_image(block) for block in copied]
+        first = next(plan.blocks())
+        counts = Counter((block.j, block.k) for block in (first, *copied))
+        if max(counts.values()) > 1:
+            yield "a block copied more than once"
+    if plan.task.operation.has_weight:
+        lines = plan.extents["j"] * -(-plan.extents["k"] // plan.design.window)
+        if lines > spec.weights.words:
+            yield "a weight larger than its buffer"
+    if case.prefetch is not None:
+        yield "prefetch meanwhile"
+        if case.prefetch.size.biases:
+            yield "prefetch with biases"
+        if plan.streams:
+            yield "prefetch while weights stream"
+    if any(one.groups > 1 for one in images):
+        yield "image of several groups"
+    if any(one.slots > 1 + one.values for one in images):
+        yield "idle slots"
+    if any(one.lines for one in images):
+        loader = spec.loader
+        if loader.rate_numerator < loader.word_bits * loader.rate_denominator:
+            yield "main memory slower than a word a cycle"
+        if spec.weights.biases_together > 1:
+            yield "several biases a word"
 
 
 def _of_product(case: Case) -> Iterator[str]:

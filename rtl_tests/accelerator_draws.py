@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hwgen.design import LOOP_ORDERS, AcceleratorDesign
+from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.activation.table import LARGEST_GAIN
-from rtl_tests.accelerator_cases import Case, prepare, random_product, random_rows
+from rtl_tests.accelerator_cases import (
+    Case,
+    prepare,
+    random_prefetch,
+    random_product,
+    random_rows,
+)
 
 MOST_LINES = 240
-"""Lines of an operand: loading them takes most of a case's time."""
+"""Lines of activations of an operand: loading them takes most of a case's time."""
 
 MOST_DOTS = 800
 """Dot products of a case."""
@@ -45,7 +51,7 @@ def random_design(seed: int) -> AcceleratorDesign:
     fits = [window for window in (macs, 2 * macs, 4 * macs) if window * bits >= 2 * bits + 8]
     window = choose(*fits or [4])
     integer_bits = int(rng.integers(1, bits))
-    return small_design(
+    made = small_design(
         tile_b=choose(1, 2), tile_x=choose(2, 4, 8), tile_y=choose(2, 4, 8),
         nonlinearity=choose("relu", "gelu"),
         # Lanes decide how long the simulation is built.
@@ -56,6 +62,14 @@ def random_design(seed: int) -> AcceleratorDesign:
         stochastic_rounding=choose(False, True),
         activation_buffer_kib=-(-window * bits // 4), weight_buffer_kib=-(-window * bits // 4),
         mask_buffer_kib=window)
+    memory = {"type": choose("dram", "dram", "rram", "hbm")}
+    if rng.random() < 0.7:
+        memory["latency_cycles"] = choose(1, 2, 3, 10, 40)
+    kept = made.memory.model_dump(include={"banks", "ranks", "channels"})
+    return AcceleratorDesign.model_validate({
+        **made.model_dump(), "memory": {**kept, **memory},
+        # In a fast clock's cycle main memory gives less than a word.
+        "clock_mhz": choose(700.0, 2100.0, 4700.0)})
 
 
 def in_order(design: AcceleratorDesign, order: str) -> AcceleratorDesign:
@@ -64,10 +78,14 @@ def in_order(design: AcceleratorDesign, order: str) -> AcceleratorDesign:
 
 
 def random_cases(design: AcceleratorDesign, seed: int, products: int = 6) -> list[Case]:
-    """Draw products, two of them of several heads, a softmax and two norms that fit a design."""
+    """Draw products, two of them of several heads, a softmax, a norm and a large product.
+
+    Whatever they are, weights that they do not need come during some of them.
+    """
     rng = np.random.default_rng([seed, 1])
     drawn = [_fitting(rng, design, _product) for _ in range(products - 2)]
-    drawn += [_fitting(rng, design, maker) for maker in (_score, _context, _softmax, _norm)]
+    drawn += [_fitting(rng, design, maker)
+              for maker in (_score, _context, _softmax, _norm, _large)]
     return drawn
 
 
@@ -75,8 +93,11 @@ def smallest_cases(design: AcceleratorDesign) -> list[Case]:
     """Make operations of one element."""
     rng = np.random.default_rng(0)
     full: dict[str, Any] = {"density": 1.0, "threshold": 0}
+    one = random_prefetch(rng, design, (1, 1), density=1.0)
     return [
         random_product(rng, design, (1, 1, 1, 1), densities=(1.0, 1.0), threshold=0),
+        random_product(rng, design, (1, 1, 1, 1), densities=(1.0, 1.0), threshold=0,
+                       streams=True).with_prefetch(one),
         random_product(rng, design, (1, 1, 1, 1), has_weight=False, transposed=True),
         random_rows(rng, design, "softmax", (1, 1), **full),
         random_rows(rng, design, "add_norm", (1, 1), **full),
@@ -86,16 +107,16 @@ def smallest_cases(design: AcceleratorDesign) -> list[Case]:
 def in_every_order(design: AcceleratorDesign, seed: int) -> list[Case]:
     """Draw one product of several segments, and take it in each of the 24 orders.
 
-    If one is found, its partial sums spill in some orders and stay in the lanes in others.
+    If one is found, its partial sums spill in some orders and stay in the lanes in others. If it
+    has a weight, that comes in blocks in every other order; in all of them another one comes
+    meanwhile.
     """
     fitting: list[Case] = []
     rng = np.random.default_rng([seed, 2])
     for _ in range(100):
-        case = _product(rng, design, segments=True)
-        made = [
-            replace(case, plan=replace(case.plan, design=in_order(design, order)))
-            for order in LOOP_ORDERS
-        ]
+        case = _meanwhile(rng, _product(rng, design, segments=True))
+        made = [case.in_order(order, streams=(number + seed) % 2 == 0)
+                for number, order in enumerate(LOOP_ORDERS)]
         both = {2, 3} <= {min(each.plan.waves_inside, 3) for each in made}
         if (both or not fitting) and all(_fits(each) for each in made):
             fitting = made
@@ -107,8 +128,10 @@ def in_every_order(design: AcceleratorDesign, seed: int) -> list[Case]:
 
 
 def _fits(case: Case) -> bool:
-    lines = -(-case.plan.extents["k"] // case.plan.design.window)
-    rows = max(case.plan.extents["i"], case.plan.extents["j"]) * case.plan.extents["b"]
+    extents = case.plan.extents
+    lines = -(-extents["k"] // case.plan.design.window)
+    weighted = case.plan.task.operation.has_weight
+    rows = (extents["i"] if weighted else max(extents["i"], extents["j"])) * extents["b"]
     if rows * lines > MOST_LINES or case.result.size > MOST_DOTS:
         return False
     try:
@@ -125,9 +148,20 @@ def _fitting(
 ) -> Case:
     for _ in range(100):
         case = make(rng, in_order(design, str(rng.choice(LOOP_ORDERS))))
+        if rng.random() < 0.5:
+            case = _meanwhile(rng, case)
         if _fits(case):
             return case
     raise ValueError(f"nothing that {make.__name__} draws fits {design}")
+
+
+def _meanwhile(rng: np.random.Generator, case: Case) -> Case:
+    """Let a weight come from main memory during a case."""
+    design = case.plan.design
+    shape = int(rng.integers(1, 25)), _extent(rng, design.window, 4)
+    return case.with_prefetch(random_prefetch(
+        rng, design, shape, density=float(rng.choice(DENSITIES)),
+        has_biases=bool(rng.integers(2))))
 
 
 def _extent(rng: np.random.Generator, tile: int, tiles: int) -> int:
@@ -186,8 +220,20 @@ def _product(
     k = min(k, design.k_max)
     densities = (0.5, 0.9) if segments else _densities(rng)
     return random_product(
-        rng, design, (b, i, j, k), has_weight=bool(rng.integers(2)), densities=densities,
+        rng, design, (b, i, j, k), has_weight=bool(rng.integers(2)),
+        streams=bool(rng.integers(2)), densities=densities,
         transposed=bool(rng.random() < 0.3), valid=_valid(rng, i, j),
+        **_lane(rng, design, k * densities[0] * densities[1]))
+
+
+def _large(rng: np.random.Generator, design: AcceleratorDesign) -> Case:
+    """Draw a product whose weight is larger than the weight buffer, and so comes in blocks."""
+    lines = design.k_max // design.window
+    j = AcceleratorSpec.of(design).weights.words // lines + int(rng.integers(1, design.tile_y + 1))
+    densities = _densities(rng)
+    k = lines * design.window
+    return random_product(
+        rng, design, (1, int(rng.integers(1, 4)), j, k), streams=True, densities=densities,
         **_lane(rng, design, k * densities[0] * densities[1]))
 
 

@@ -7,15 +7,13 @@ import numpy as np
 from hwgen.simulation.machine import MachineCase, MachineResult, Word
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.buffer.golden import pack
-from model.recording import RecordedProduct
 from rtl_tests.buffer_contents import read_rows, words_of_lines
 from sim.layer import LayerProgram
-from sim.machine_jobs import Contents
 from sim.placement import Tensor
 
 
 def machine_case(layer: LayerProgram) -> MachineCase:
-    """Put the layer's input and weights into the buffers; its result is read back."""
+    """Put the layer's input into its buffer, weights into main memory; its result is read back."""
     spec = AcceleratorSpec.of(layer.plans[0].design)
     written = {plan.task.label for plan in layer.plans}
     activations: dict[Word, int] = {}
@@ -24,25 +22,11 @@ def machine_case(layer: LayerProgram) -> MachineCase:
             rows = layer.recorded.recording.tensors[name].reshape(tensor.rows, tensor.elements)
             image = pack(spec.activations, rows, tensor.line, tensor.start, tensor.limit)
             activations |= {word[:3]: word[3] for word in image.writes()}
-    weights = Contents(spec.weights)
-    for plan in layer.plans:
-        weight, operands = layer.placement.weights.get(plan.task.label), layer.operands(plan)
-        if weight is None:
-            continue
-        if isinstance(operands, RecordedProduct):
-            assert operands.initial is not None
-            line = weights.place(operands.right.T)
-            weights.bias(operands.initial, weight.bias)
-        else:
-            assert operands.gamma is not None and operands.beta is not None
-            line = weights.place(np.stack([operands.gamma, operands.beta]))
-        assert line == weight.line, f"{plan.task.label} has its weight at line {weight.line}"
     tensor = result_of(layer)
     lines = tensor.rows * -(-tensor.elements // spec.activations.window)
     unload = words_of_lines(spec.activations, tensor.line, lines, tensor.start)
     return MachineCase(
-        layer.descriptors, {"activations": activations, "weights": weights.words},
-        {"activations": unload})
+        layer.descriptors, {"activations": activations}, {"activations": unload}, layer.memory())
 
 
 def result_of(layer: LayerProgram) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from hwgen.simulation.machine import Word
 from hwgen.units.buffer.golden import Image
-from hwgen.units.buffer.spec import EVEN_WORDS, LINE_ENTRIES, ODD_WORDS, BufferSpec
+from hwgen.units.buffer.spec import BIASES, EVEN_WORDS, LINE_ENTRIES, ODD_WORDS, BufferSpec
 
 
 def words_of_lines(spec: BufferSpec, base: int, lines: int, start: int) -> list[Word]:
@@ -20,6 +20,22 @@ def words_of_lines(spec: BufferSpec, base: int, lines: int, start: int) -> list[
     return entries + [
         (memory, bank, address) for memory in (EVEN_WORDS, ODD_WORDS)
         for bank in range(spec.pieces) for address in words]
+
+
+def words_of_biases(first: int, count: int) -> list[Word]:
+    """Some words of biases."""
+    return [(BIASES, 0, first + number) for number in range(count)]
+
+
+def bias_words(spec: BufferSpec, first: int, biases: np.ndarray) -> dict[Word, int]:
+    """Words of biases as they lie from a word on; the last one is filled up with zeros."""
+    found: dict[Word, int] = {}
+    for number, value in enumerate(biases.tolist()):
+        word, place = divmod(number, spec.biases_together)
+        code = value % (1 << spec.bias_bits) << spec.bias_bits * place
+        at = (BIASES, 0, first + word)
+        found[at] = found.get(at, 0) | code
+    return found
 
 
 def read_rows(

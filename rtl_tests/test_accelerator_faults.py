@@ -22,6 +22,7 @@ from hwgen.program import (
     WORD_BITS,
     Descriptor,
     assemble,
+    disassemble,
 )
 from hwgen.simulation.machine import MachineCase, MachineResult, run_programs
 from hwgen.simulation.module import VerilogModule
@@ -32,6 +33,7 @@ from rtl_tests.accelerator_cases import (
     Prepared,
     differences,
     prepare,
+    random_prefetch,
     random_product,
     random_rows,
 )
@@ -49,8 +51,11 @@ DESIGN = AcceleratorDesign.model_validate({
 SPEC = AcceleratorSpec.of(DESIGN)
 LINES, LANES, BUFFER = SPEC.activations.lines, SPEC.lanes, SPEC.activations
 
-CYCLE_LIMIT = 4000
-"""Ten times what any of these programs takes."""
+CYCLE_LIMIT = 40_000
+"""Some times what any of these programs takes."""
+
+LONG = {"prefetch_slots": 10}
+"""A field that only makes a step long, and the bits of it that garbage has."""
 
 ERRORS = ("other_design", "bad_descriptor", "overflow", "out_of_range")
 
@@ -64,7 +69,9 @@ def cases() -> dict[str, Case]:
         "product": random_product(rng, DESIGN, (3, 6, 9, 24)),
         "activations": random_product(rng, DESIGN, (3, 6, 9, 16), has_weight=False),
         "softmax": random_rows(rng, DESIGN, "softmax", (5, 19)),
-        "norm": random_rows(rng, DESIGN, "add_norm", (3, 21)),
+        "norm": random_rows(rng, DESIGN, "add_norm", (3, 21)).with_prefetch(
+            random_prefetch(rng, DESIGN, (9, 11))),
+        "streams": random_product(rng, DESIGN, (2, 6, 9, 24), streams=True),
     }
 
 
@@ -82,12 +89,21 @@ def program_of(name: str) -> list[Descriptor]:
     return [part for part in PREPARED[name].machine.program if isinstance(part, Descriptor)]
 
 
+def configuration_of(name: str) -> Descriptor:
+    """Return a good program's configuration."""
+    return next(part for part in program_of(name) if part.opcode == "configure")
+
+
 def changed(name: str, opcode: str, holds: Callable[[Mapping[str, int]], object],
             fields: Mapping[str, int]) -> list[Descriptor]:
-    """Return a good program whose first descriptor of some sort has other fields."""
+    """Return a good program whose first descriptor of some sort has other fields.
+
+    The copy that opens the program is none of them.
+    """
     program = program_of(name)
+    first = program.index(configuration_of(name))
     number = next(number for number, part in enumerate(program)
-                  if part.opcode == opcode and holds(part.fields))
+                  if number >= first and part.opcode == opcode and holds(part.fields))
     program[number] = Descriptor(opcode, {**program[number].fields, **fields})
     return program
 
@@ -110,7 +126,7 @@ class Fault:
 def _structure() -> Iterator[tuple[str, Fault]]:
     """Programs whose descriptors do not follow one another as they must."""
     good = program_of("product")
-    header, configure, *steps, end = good
+    header, copy, configure, *steps, end = good
     fault = partial(Fault, "product")
     for opcode in (len(FIELDS), 9, 15):
         unknown = [opcode] + [0] * (DESCRIPTOR_WORDS - 1)
@@ -120,7 +136,11 @@ def _structure() -> Iterator[tuple[str, Fault]]:
     yield "an end alone", fault([end])
     yield "a second header", fault([header, configure, header, *steps, end])
     yield "a step before any configuration", fault([header, *steps, end])
-    for version in (0, 2, 255):
+    for name in ("compute", *(f"{port}_enable" for port in (
+            "left", "right", "drain", "fill", "write"))):
+        more = Descriptor("step", {**copy.fields, name: 1})
+        yield f"{name} before any configuration", fault([header, more, configure, *steps, end])
+    for version in (0, 1, 255):
         other = Descriptor("header", {**header.fields, "version": version})
         yield f"version {version}", fault([other, *good[1:]])
     relative = DESIGN.model_copy(update={"mask_buffer_kib": 3})
@@ -201,12 +221,12 @@ def _values() -> Iterator[tuple[str, Fault]]:
             "product", "step", lambda fields: fields.get("compute") and not fields.get("sums_bank"),
             [{f"{way}_enable": 1, f"{way}_bank": 0}])
         for word in (BUFFER.words, BUFFER.words - 1, (1 << 20) - 1):
-            header, configure, *rest = changed(
+            header, copy, configure, *rest = changed(
                 "product", "step", lambda fields: not fields.get("compute"),
                 {f"{way}_enable": 1, f"{way}_word": word})
             spills = Descriptor("configure", {**configure.fields, "groups": 1})
             yield f"product: {way}_word {word}", Fault(
-                "product", [header, spills, *rest], "out_of_range")
+                "product", [header, copy, spills, *rest], "out_of_range")
     yield from each("product", "step", lambda fields: fields.get("write_enable"), [
         {"drain_enable": 1}])
 
@@ -231,10 +251,40 @@ def _values() -> Iterator[tuple[str, Fault]]:
     yield from each("softmax", "step", lambda fields: fields.get("left_enable"), [
         {"left_line": LINES}], "out_of_range")
     for base in CASES:
-        start = program_of(base)[1].fields["start"]
+        start = configuration_of(base).fields["start"]
         yield from each(base, "configure", lambda _: True, [
             {"limit": start}, {"limit": start + BUFFER.piece}, {"start": positions - BUFFER.piece},
         ], "overflow")
+
+
+def _images() -> Iterator[tuple[str, Fault]]:
+    """Images that no loader can bring, or that go beyond the weight buffer."""
+    buffer = SPEC.weights
+    rooms = {"line": buffer.lines, "word": buffer.words, "bias": buffer.bias_words}
+    beyond = [{name: at} for name, room in rooms.items()
+              for at in (room, room - 1, (1 << (16 if name == "bias" else 20)) - 1)]
+    large = [{"lines": buffer.lines + 1}, {"lines": (1 << 20) - 1},
+             {"biases": buffer.bias_words + 1}]
+    for base, number in (("product", 1), ("streams", next(
+            number for number, part in enumerate(program_of("streams"))
+            if number > 1 and part.fields.get("copy_biases")))):
+        program = program_of(base)
+        fields = program[number].fields
+        assert fields["copy_enable"]
+        bad = [{"lines": 0}, {"slots": fields["copy_values"]}, {"slots": 0}, {"values": 63}, *large]
+        for status, changes in (("bad_descriptor", bad), ("out_of_range", beyond)):
+            for change in changes:
+                made = list(program)
+                own = {f"copy_{name}": value for name, value in change.items()}
+                made[number] = Descriptor("step", {**fields, **own})
+                yield f"{base}: descriptor {number}, {own}", Fault(base, made, status)
+    values = configuration_of("norm").fields["prefetch_values"]
+    bad = [{"slots": values}, {"slots": 0}, {"values": 63}, *large]
+    for status, changes in (("bad_descriptor", bad), ("out_of_range", beyond)):
+        for change in changes:
+            own = {f"prefetch_{name}": value for name, value in change.items()}
+            yield f"norm: {own}", Fault("norm", changed(
+                "norm", "configure", lambda _: True, own), status)
 
 
 def _banks() -> Iterator[tuple[str, Fault]]:
@@ -258,19 +308,20 @@ def _banks() -> Iterator[tuple[str, Fault]]:
                 base, lambda fields, side=side: fields.get(f"{side}_enable")
                 and not fields.get("load"), f"{side}_bank", other)
         # Of a product of two segments, no wave closes while one is written.
-        if base != "product":
+        if base not in ("product", "streams"):
             yield f"{base}: write_bank = result_bank", conflicts(
                 base, lambda fields, base=base: fields.get("write_enable")
                 and (is_row(base) or fields.get("closing")), "write_bank", "result_bank")
 
 
-FAULTS = dict((*_structure(), *_values(), *_banks()))
+FAULTS = dict((*_structure(), *_values(), *_images(), *_banks()))
 
-GOOD = ("product", "softmax", "norm", "activations")
+GOOD = ("product", "softmax", "norm", "activations", "streams")
 
 
 def run_with_good_ones(
     module: VerilogModule, simulator: str, programs: Sequence[tuple[str, Program]],
+    cycle_limit: int = CYCLE_LIMIT,
 ) -> list[tuple[MachineResult, list[str]]]:
     """Run each program, and after it, from reset, a good one.
 
@@ -285,7 +336,7 @@ def run_with_good_ones(
         checked.append((CASES[good], PREPARED[good]))
         machine += [replace(PREPARED[base].machine, program=program, unloads={}),
                     PREPARED[good].machine]
-    results = run_programs(module, machine, simulator, cycle_limit=CYCLE_LIMIT)
+    results = run_programs(module, machine, simulator, cycle_limit=cycle_limit)
     return [(fault, differences(case, prepared, good)) for fault, good, (case, prepared)
             in zip(results[::2], results[1::2], checked, strict=True)]
 
@@ -312,11 +363,11 @@ def test_a_truncated_program_waits_for_its_rest(module: VerilogModule, simulator
     words = assemble(program_of("product"))
     lengths = [1, 3, 4, 5, 8, 11, 14, len(words) // 2, len(words) - 4, len(words) - 1]
     results = run_with_good_ones(
-        module, simulator, [("product", words[:length]) for length in lengths])
+        module, simulator, [("product", words[:length]) for length in lengths], cycle_limit=4000)
     for length, (result, differences_after) in zip(lengths, results, strict=True):
         # Until its header is whole and known, nothing runs.
         assert result.status == ("running" if length >= DESCRIPTOR_WORDS else "idle")
-        assert result.cycles == CYCLE_LIMIT
+        assert result.cycles == 4000
         assert differences_after == []
 
 
@@ -334,7 +385,7 @@ def random_descriptors(rng: np.random.Generator) -> tuple[str, Program]:
         opcode = str(rng.choice(["configure", "step", "step", "step"]))
         fields = {}
         for name, bits in FIELDS[opcode]:
-            size = int(rng.choice([1, 2, 3, abs(bits)]))
+            size = int(rng.choice([1, 2, 3, LONG.get(name, abs(bits))]))
             value = int(rng.integers(0, 1 << min(size, abs(bits))))
             fields[name] = value - (1 << -bits - 1) if bits < 0 else value
         program.append(Descriptor(opcode, fields))
@@ -353,7 +404,7 @@ def nearly_good(rng: np.random.Generator) -> tuple[str, Program]:
         value = program[number].fields.get(name, 0)
         near = [value + 1, value - 1, 2 * value, value // 2, 0, high, int(rng.integers(low, high))]
         fields = {**program[number].fields, name: min(high, max(low, int(rng.choice(near))))}
-        program[number] = Descriptor(opcode, fields)
+        program[number] = _short(Descriptor(opcode, fields))
     return base, program
 
 
@@ -364,7 +415,20 @@ def one_bit_off(rng: np.random.Generator) -> tuple[str, Program]:
     used = OPCODE_BITS + sum(abs(bits) for _, bits in FIELDS["configure"])
     number, bit = int(rng.integers(len(words) // DESCRIPTOR_WORDS)), int(rng.integers(used))
     words[number * DESCRIPTOR_WORDS + bit // WORD_BITS] ^= 1 << bit % WORD_BITS
+    part = slice(number * DESCRIPTOR_WORDS, (number + 1) * DESCRIPTOR_WORDS)
+    if words[part][0] % (1 << OPCODE_BITS) < len(FIELDS):
+        (found,) = disassemble(words[part])
+        if (short := _short(found)) != found:
+            words[part] = assemble([short])
     return base, [*words, *_ends()]
+
+
+def _short(descriptor: Descriptor) -> Descriptor:
+    """Take the bits away by which a step would only be long."""
+    fields = descriptor.fields
+    return Descriptor(descriptor.opcode, {
+        **fields, **{name: fields[name] % (1 << bits) for name, bits in LONG.items()
+                     if name in fields}})
 
 
 def _ends() -> list[int]:

@@ -42,10 +42,12 @@ def recorded_jobs(pair: Pair) -> list[Job]:
             f"texts, not {len(task.validation)}"
         )
     tokens = tokenize(task.validation.texts[:batch], sequence_length)
-    ids = np.zeros((batch, sequence_length), dtype=np.int64)
+    ids, types = np.zeros((2, batch, sequence_length), dtype=np.int64)
     ids[:, : tokens.ids.shape[1]] = tokens.ids
+    if tokens.types is not None:
+        types[:, : tokens.types.shape[1]] = tokens.types
     real = np.arange(sequence_length) < tokens.lengths[:, None]
-    recording = quantized(pair).record(torch.from_numpy(ids), torch.from_numpy(real))
+    recording = quantized(pair).record(*(torch.from_numpy(one) for one in (ids, real, types)))
     workload = Workload(pair.model, sequence_length, trained.trace, batch_size=batch)
     return unit_jobs(pair.accelerator, workload, recording)
 

@@ -262,7 +262,7 @@ def _breakdown(report: Any, quantity: str, by: str, title: str) -> dict[str, Any
     shown = ordered[:PARTS]
     if rest := sum(value for _, value in ordered[PARTS:]):
         shown = [*shown, (f"{len(ordered) - PARTS} more", rest)]
-    unproven = {name for name, proven in report.proven.items() if not proven}
+    unproven = {name for name, proven in report.proven.items() if not np.all(proven)}
     largest = max((value for _, value in shown), default=1.0)
     parts = [
         {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 
 from hwgen.design import AcceleratorDesign
 from hwgen.program import FORMAT_VERSION, INITIAL, KINDS, Descriptor
 from hwgen.units.accelerator.spec import AcceleratorSpec
+from hwgen.units.loader.cost import ImageSize, biases_together
 from sim.homes import Constants, Homes, Walk
-from sim.schedule import Block, Plan, Step
+from sim.schedule import NO_IMAGE, Block, Plan, Step
+from sim.weights import FIRST, Images, Place
 
 
 def header(design: AcceleratorDesign) -> Descriptor:
@@ -19,26 +21,59 @@ def header(design: AcceleratorDesign) -> Descriptor:
     return Descriptor("header", {"version": FORMAT_VERSION, "machine": number})
 
 
-def descriptors(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descriptor]:
+def opening(plan: Plan, images: Images | None) -> Iterator[Descriptor]:
+    """Give the step that copies what a program's first operation finds, if that has a weight.
+
+    Parameters
+    ----------
+    plan, images : the operation, and where its weight lies
+    """
+    if images is not None:
+        copy = _copy(plan.image, images.addresses[FIRST], images.places[0])
+        yield Descriptor("step", copy)
+
+
+def descriptors(
+    plan: Plan, homes: Homes, constants: Constants, following: Images | None = None
+) -> Iterator[Descriptor]:
     """Give an operation's configuration and steps.
 
     Parameters
     ----------
-    plan : the operation; everything that it reads and writes must be resident
+    plan : the operation; all activations that it reads and writes must be resident
     homes : where its tensors lie
     constants : what its units are set to
+    following : where the next operation's weight lies, of which `plan.load` comes meanwhile
 
     Raises
     ------
     ValueError
-        If the kind of operation has no RTL.
+        If the kind of operation has no RTL, or nothing says where `plan.load` lies.
     """
     kind = plan.task.operation.kind
+    prefetch = {}
+    if plan.load != NO_IMAGE:
+        if following is None:
+            raise ValueError(f"{plan.task.label} loads an image that has no place")
+        prefetch = _image(
+            "prefetch", plan.load, following.addresses[FIRST], following.places[0])
     if kind == "product":
-        return _product(plan, homes, constants)
+        return _product(plan, homes, constants, prefetch)
     if kind == "tanh":
         raise ValueError(f"{plan.task.label} is a tanh, which has no RTL yet")
-    return _rows(plan, homes, constants)
+    return _rows(plan, homes, constants, prefetch)
+
+
+def _image(name: str, size: ImageSize, address: int, place: Place) -> dict[str, int]:
+    """Fields that say what an image has, where it lies and where it goes."""
+    found = {"address": address, "biases": size.biases, "lines": size.lines,
+             "values": size.values, "slots": size.slots,
+             "line": place.line, "word": place.word, "bias": place.bias}
+    return {f"{name}_{field}": int(value) for field, value in found.items()}
+
+
+def _copy(size: ImageSize, address: int, place: Place) -> dict[str, int]:
+    return {"copy_enable": 1, **_image("copy", size, address, place)}
 
 
 def _lane_strides(plan: Plan) -> dict[str, int]:
@@ -79,7 +114,9 @@ def _lines(plan: Plan, extent: int) -> tuple[int, int]:
     return lines, window // piece - math.ceil((extent - (lines - 1) * window) / piece)
 
 
-def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descriptor]:
+def _product(
+    plan: Plan, homes: Homes, constants: Constants, prefetch: Mapping[str, int]
+) -> Iterator[Descriptor]:
     operation = plan.task.operation
     strides = _lane_strides(plan)
     yield Descriptor(
@@ -98,14 +135,16 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
             "start": homes.start,
             "limit": homes.limit,
             "groups": plan.sum_groups if plan.spills else 0,
+            **prefetch,
             **constants.fields,
         },
     )
     left, right, results = _Banks(), _Banks(), _Banks()
+    copied = 0
     for step in _after_configuration(plan):
         # What is written was computed in the step before, and what is computed from came then.
         written = results.last
-        fields: dict[str, int] = {}
+        fields: dict[str, int] = {"prefetch_slots": step.prefetch_slots}
         if step.compute is not None:
             fields |= _compute(plan, step.compute, _sums_bank(plan, step.number))
             fields["seed"] = constants.seed
@@ -118,11 +157,11 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
             walk = homes.reads[0 if port == "left" else 1]
             fields |= _read(plan, transfer.block, port, bank, walk)
             if port == "right" and operation.has_weight:
-                fields |= {
-                    "right_weights": 1,
-                    "bias_enable": int(transfer.block.k[0] == 0),
-                    "bias": homes.bias + transfer.block.j[0],
-                }
+                fields |= _weight(plan, homes, transfer.block, copied)
+        if step.copy is not None:
+            # The block that came before is read in this step, if any: it lies in the other place.
+            copied += 1
+            fields |= _copy_block(plan, homes, step.copy, copied)
         for port, moved, wave in (
             ("fill", step.fill, step.number + 1),
             ("drain", step.write, step.number - 1),
@@ -134,6 +173,29 @@ def _product(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descrip
         if step.write is not None and step.write.operand == "result":
             fields |= _write(plan, step.write.block, homes, written, step)
         yield Descriptor("step", fields)
+
+
+def _weight(plan: Plan, homes: Homes, block: Block, copied: int) -> dict[str, int]:
+    """Fields that send a weight's columns from where they lie, when some blocks were copied."""
+    assert homes.images is not None
+    places = homes.images.places
+    place = places[copied % len(places)]
+    design = plan.design
+    together = biases_together(design.window, design.bits, design.accumulator_bits)
+    found = {
+        "right_weights": 1,
+        "bias_enable": int(block.k[0] == 0),
+        "bias": place.bias * together + (0 if plan.streams else block.j[0]),
+    }
+    return {**found, "right_line": place.line} if plan.streams else found
+
+
+def _copy_block(plan: Plan, homes: Homes, block: Block, copied: int) -> dict[str, int]:
+    """Fields that bring a block of a weight that streams, the `copied`-th one."""
+    assert homes.images is not None
+    images = homes.images
+    place = images.places[copied % len(images.places)]
+    return _copy(plan.block_image(block), images.addresses[block.j[0], block.k[0]], place)
 
 
 def _sums_bank(plan: Plan, wave: int) -> int:
@@ -203,7 +265,9 @@ def _write(plan: Plan, block: Block, homes: Homes, bank: int, step: Step) -> dic
     return {f"write_{name}": value for name, value in made.items()}
 
 
-def _rows(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descriptor]:
+def _rows(
+    plan: Plan, homes: Homes, constants: Constants, prefetch: Mapping[str, int]
+) -> Iterator[Descriptor]:
     norm = plan.task.operation.kind == "add_norm"
     width = plan.extents["k"]
     lines, absent = _lines(plan, width)
@@ -220,15 +284,16 @@ def _rows(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descriptor
             **homes.result.strides("result"),
             "start": homes.start,
             "limit": homes.limit,
-            **({"weights_line": homes.weights, "weights_lines": lines, "weights_absent": absent}
-               if norm else {}),
+            **({"weights_line": homes.images.places[0].line, "weights_lines": lines,
+                "weights_absent": absent} if homes.images is not None else {}),
+            **prefetch,
             **constants.fields,
         },
     )
     operands, results = _Banks(), _Banks()
     for step in _after_configuration(plan):
         written = results.last
-        fields: dict[str, int] = {}
+        fields: dict[str, int] = {"prefetch_slots": step.prefetch_slots}
         if step.number == -1 and norm:
             fields |= {"compute": 1, "load": 1, "tiles_i": 1}
         if step.compute is not None:
@@ -259,20 +324,37 @@ def _rows(plan: Plan, homes: Homes, constants: Constants) -> Iterator[Descriptor
 
 
 def program(
-    plans: Sequence[Plan], homes: Mapping[str, Homes], constants: Mapping[str, Constants]
+    plans: Sequence[Plan],
+    homes: Mapping[str, Homes],
+    constants: Mapping[str, Constants],
+    following: Images | None = None,
 ) -> list[Descriptor]:
-    """Put a program together: its header, the operations in order, its end.
+    """Put a program together: its header, the first weight's copy, the operations, its end.
 
     Parameters
     ----------
     plans : operations of one design, at least one
     homes, constants : of each operation, by its label
+    following : where an image lies that the last operation loads
 
     Raises
     ------
     ValueError
-        If the kind of an operation has no RTL.
+        If the kind of an operation has no RTL, or an operation loads an image that has no place,
+        or another one than the next operation's.
     """
-    parts = (descriptors(plan, homes[plan.task.label], constants[plan.task.label])
-             for plan in plans)
-    return [header(plans[0].design), *chain.from_iterable(parts), Descriptor("end")]
+    for plan, after in pairwise(plans):
+        if plan.load != after.image:
+            raise ValueError(
+                f"{plan.task.label} does not load what {after.task.label} finds in its buffer")
+    images = [homes[plan.task.label].images for plan in plans]
+    parts = (
+        descriptors(plan, homes[plan.task.label], constants[plan.task.label], after)
+        for plan, after in zip(plans, [*images[1:], following], strict=True)
+    )
+    return [
+        header(plans[0].design),
+        *opening(plans[0], images[0]),
+        *chain.from_iterable(parts),
+        Descriptor("end"),
+    ]

@@ -7,9 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
-from hwgen.design import DesignBatch
-from hwgen.units.accelerator import cost as accelerator
-from hwgen.units.buffer import cost as buffer
+from sim.ports import Ports
 from sim.tiling import Ints
 
 Floats = NDArray[np.float64]
@@ -52,9 +50,10 @@ PORTS = (
 """What is charged by the block: fills are reads, main memory is one port."""
 
 
-BEATS = ("activation_lines", "weight_lines", "pieces", "drain", "fill")
+BEATS = ("activation_lines", "weight_lines", "pieces", "drain", "fill", "waiting")
 """What takes a port's time: lines that are read, pieces that are stored, and cycles in which
-partial sums leave and come back."""
+partial sums leave and come back; of main memory, bits of slots beyond those that the step moves:
+shares of an image, which is counted as a whole, and idle slots."""
 
 
 class Transfers:
@@ -68,49 +67,34 @@ class Transfers:
         self.bits = np.zeros((len(FLOWS), steps))
         self.beats = np.zeros((len(BEATS), steps))
 
-    def add(self, flow: str, bits: Floats | Ints) -> None:
-        """Add bits to a flow."""
-        self.bits[FLOWS.index(flow)] += bits
+    def add(self, flow: str, bits: Floats | Ints, at: Ints | slice = slice(None)) -> None:
+        """Add bits to a flow, in all steps or in some."""
+        self.bits[FLOWS.index(flow), at] += bits
 
-    def occupy(self, what: str, beats: Floats | Ints) -> None:
-        """Add lines, pieces or cycles to those of a port."""
-        self.beats[BEATS.index(what)] += beats
-
-
-def lines_per_cycle(designs: DesignBatch) -> Ints:
-    """Lines that a buffer gives in a cycle, shape (designs,)."""
-    return np.asarray(
-        accelerator.lines_per_cycle(
-            designs.pes,
-            designs.buffer_rate_numerator,
-            designs.buffer_rate_denominator,
-            designs.window,
-            designs.bits,
-        )
-    )
+    def occupy(self, what: str, beats: Floats | Ints, at: Ints | slice = slice(None)) -> None:
+        """Add what takes time to that of a port, in all steps or in some."""
+        self.beats[BEATS.index(what), at] += beats
 
 
-def port_cycles(
-    designs: DesignBatch, design: Ints, transfers: Transfers
-) -> tuple[Floats, Floats]:
+def port_cycles(ports: SimpleNamespace, transfers: Transfers) -> tuple[Floats, Floats]:
     """Cycles of the activation buffer and of the weight buffer in each step.
 
     Sums come back behind the lines that are read.
     """
     beats = dict(zip(BEATS, transfers.beats, strict=True))
-    lines = lines_per_cycle(designs)
-    pieces = accelerator.pieces_per_cycle(designs.pes, designs.window, designs.piece, lines)
-    spec = SimpleNamespace(window=designs.window[design], piece=designs.piece[design])
-    lines = lines[design]
-    stored = np.ceil(beats["pieces"] / pieces[design]) + beats["drain"]
-    lines_read = np.stack(
-        [
-            np.ceil(beats["activation_lines"] / lines) + beats["fill"],
-            np.ceil(beats["weight_lines"] / lines),
-        ]
-    )
-    activation, weight = buffer.read_cycles(spec, lines_read)
-    return np.maximum(activation, buffer.store_cycles(spec, stored)), weight
+    stored = np.ceil(beats["pieces"] / ports.pieces) + beats["drain"]
+    store = (stored + ports.store_overhead) * (stored > 0)
+    lines = np.ceil(beats["activation_lines"] / ports.lines) + beats["fill"]
+    activation = (lines + ports.read_overhead) * (lines > 0)
+    lines = np.ceil(beats["weight_lines"] / ports.lines)
+    weight = (lines + ports.read_overhead) * (lines > 0)
+    return np.maximum(activation, store), weight
+
+
+def memory_cycles(ports: SimpleNamespace, bits: Floats) -> Floats:
+    """Cycles of main memory in each step."""
+    moved = ceil_divide(bits, ports.memory_numerator, ports.memory_denominator)
+    return np.asarray((ports.memory_overhead + moved) * (bits > 0))
 
 
 def ceil_divide(bits: Floats, numerator: Floats, denominator: Floats) -> Floats:
@@ -119,11 +103,11 @@ def ceil_divide(bits: Floats, numerator: Floats, denominator: Floats) -> Floats:
     Products and quotients of whole numbers below 2^53 round to the nearest float64, and a quotient
     is nearer to its own ceiling than to the next whole number: the result is exact.
     """
-    return np.ceil(bits * denominator / numerator)
+    return np.asarray(np.ceil(bits * denominator / numerator))
 
 
 def charge(
-    designs: DesignBatch,
+    ports: Ports,
     design: Ints,
     starts: Ints,
     count: Ints,
@@ -137,7 +121,7 @@ def charge(
 
     Parameters
     ----------
-    designs : the population
+    ports : of the population
     design, starts, count : which design a step belongs to, where each begins, how often each comes
     engine : what computes, or "configure"
     compute : its cycles, shape (steps,)
@@ -152,34 +136,30 @@ def charge(
     """
     flows = dict(zip(FLOWS, transfers.bits, strict=True))
     memory = flows["memory_read"] + flows["memory_write"]
-    memory_cycles = ceil_divide(
-        memory, designs.memory_rate_numerator[design], designs.memory_rate_denominator[design]
-    )
-    activation, weight = port_cycles(designs, design, transfers)
+    waiting = transfers.beats[BEATS.index("waiting")]
+    machine = ports.at(design)
+    activation, weight = port_cycles(machine, transfers)
     found = {
         engine: compute,
         "activation_buffer": activation,
         "weight_buffer": weight,
-        "main_memory": (designs.memory_latency_cycles[design] + memory_cycles) * (memory > 0),
-        "program": accelerator.program_cycles(designs)[design],
+        "main_memory": memory_cycles(machine, memory + waiting),
+        "program": machine.program,
     }
     times = {name: found[name] for name in ENGINES if name in found}
     longest = compute
     for busy in times.values():
         longest = np.maximum(longest, busy)
-    constant = accelerator.step_constant(
-        designs.pes, designs.lanes_per_pe, designs.softmax_per_pe
-    )[design]
-    ports = {name: flows[name] for name in PORTS if name in flows} | {"main_memory": memory}
-    ports["activation_read"] = flows["activation_read"] + flows["activation_fill"]
+    accesses = {name: flows[name] for name in PORTS if name in flows} | {"main_memory": memory}
+    accesses["activation_read"] = flows["activation_read"] + flows["activation_fill"]
     columns: dict[str, Floats | Ints] = {
-        "cycles": longest + constant,
+        "cycles": longest + machine.step_constant,
         "busy.main_memory": times["main_memory"],
     }
-    columns |= {f"blocks.{port}": np.ceil(bits / block_bits) for port, bits in ports.items()}
+    columns |= {f"blocks.{port}": np.ceil(bits / block_bits) for port, bits in accesses.items()}
     if detailed:
         first = np.argmax(np.stack(list(times.values())), axis=0)
-        columns["stall.step_constant"] = constant
+        columns["stall.step_constant"] = machine.step_constant
         for number, name in enumerate(times):
             columns[f"stall.{name}"] = longest * (first == number)
             columns[f"busy.{name}"] = times[name]

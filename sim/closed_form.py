@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from hwgen.units.norm_engine import cost as norm_engine
 from hwgen.units.residual_add import cost as residual_add
 from hwgen.units.softmax_engine import cost as softmax_engine
 from sim.charge import Transfers, charge
-from sim.closed_moves import dispatch, move, write
+from sim.closed_moves import copy, dispatch, move, write
 from sim.dataflow import RowClasses, StepClasses, class_counts, product_steps, row_steps
 from sim.lanes import LaneTimes
 from sim.memory import Residency, place
+from sim.ports import Ports
 from sim.tiling import DIM_K, Ints, Tiling, loop_dimensions, tile_product
 from sim.workload import Task, Workload, compressed_bits
 
@@ -66,13 +68,34 @@ class Population:
             self._tilings[key] = tile_product(self.designs, self.order, extents)
         return self._tilings[key]
 
+    @cached_property
+    def ports(self) -> Ports:
+        """Rates and constants of the designs."""
+        return Ports(self.designs)
+
+    @cached_property
+    def homes(self) -> list[Residency]:
+        """Where the tensors of each task live."""
+        tilings = [self.tiling(task) for task in self.workload.tasks]
+        return place(self.workload, self.designs, self.ports, tilings)
+
     def steps(self, task: Task) -> StepClasses:
-        """Classes of steps of a product."""
+        """Classes of steps of a product.
+
+        They serve all products of its extents, whether a weight is denser than another and streams.
+        """
         key = _extents_key(task)
         if key not in self._steps:
             tiling = self.tiling(task)
             assert tiling is not None
-            self._steps[key] = product_steps(tiling, right_has_b=not task.operation.has_weight)
+            streams = np.logical_or.reduce(
+                [
+                    home.streams
+                    for other, home in zip(self.workload.tasks, self.homes, strict=True)
+                    if _extents_key(other) == key
+                ]
+            )
+            self._steps[key] = product_steps(tiling, not task.operation.has_weight, streams)
         return self._steps[key]
 
     def cuts(self, most_steps: int) -> list[slice]:
@@ -99,18 +122,17 @@ def task_sums(population: Population) -> Iterator[tuple[str, Sums]]:
 
     The names of a task's sums are those of `sim.charge.charge`, with "lane_cycles",
     "positions", "pairs", "results", "row_elements", "softmax_elements", "softmax_beats",
-    "layer_norm_elements", "layer_norm_beats" and "dataflow_cycles".
+    "layer_norm_elements", "layer_norm_beats" and "dataflow_cycles"; "in_buffers" is 1 where the
+    buffers hold all that a task reads and writes.
     """
-    workload, designs = population.workload, population.designs
-    tilings = [population.tiling(task) for task in workload.tasks]
-    homes = place(workload, designs, tilings)
+    workload, designs, homes = population.workload, population.designs, population.homes
     yield OPENING, _opening(population, homes[0])
     found: dict[Any, Sums] = {}
-    for index, (task, tiling, home) in enumerate(zip(workload.tasks, tilings, homes, strict=True)):
+    for index, (task, home) in enumerate(zip(workload.tasks, homes, strict=True)):
+        tiling = population.tiling(task)
         load = np.zeros(len(designs), dtype=np.int64)
         if index + 1 < len(homes):
-            following = homes[index + 1]
-            load = (following.weight_values + following.weight_masks) * following.prefetched
+            load = homes[index + 1].image.size.all_slots
         key = _key(task, home, load)
         if key not in found:
             found[key] = (
@@ -118,13 +140,14 @@ def task_sums(population: Population) -> Iterator[tuple[str, Sums]]:
                 if tiling is None
                 else _product(population, task, tiling, home, load)
             )
+            found[key]["in_buffers"] = home.in_buffers.astype(np.float64)
         yield task.label, found[key]
 
 
 def _key(task: Task, home: Residency, load: Ints) -> Any:
     """What decides a task's sums: tasks with equal keys are computed once."""
     operation = task.operation
-    places = np.stack([*home.reads, home.write, home.sums, home.prefetched]).tobytes()
+    places = np.stack([*home.reads, home.write, home.sums, home.streams]).tobytes()
     streams = tuple(name in ("word_rows", "position_rows") for name in operation.reads)
     return (
         operation.kind,
@@ -144,12 +167,12 @@ def _key(task: Task, home: Residency, load: Ints) -> Any:
 
 
 def _opening(population: Population, home: Residency) -> Sums:
-    """The step in which main memory loads the first operation's weights."""
+    """The step in which main memory loads what the first operation needs."""
     every = np.arange(len(population.designs))
     transfers = Transfers(len(every))
-    transfers.add("memory_read", (home.weight_values + home.weight_masks) * home.prefetched)
+    transfers.occupy("waiting", home.image.size.all_slots * _word(population))
     return charge(
-        population.designs,
+        population.ports,
         every,
         every,
         np.ones_like(every),
@@ -168,7 +191,8 @@ def _product(
     steps = population.steps(task)
     designs, design = population.designs, steps.design
     transfers = Transfers(len(design))
-    transfers.add("memory_read", _share(load, tiling.waves)[design])
+    transfers.occupy("waiting", _share(population, load, tiling.waves)[design])
+    copied = copy(transfers, population, task, home, steps)
     dispatch(transfers, population, task, home, steps)
     write(transfers, population, task, home, steps, tiling)
     densities = task.read_densities[0], task.right_density
@@ -178,7 +202,7 @@ def _product(
     rest = population.lane_times.kinds(designs, tiling.last[DIM_K], densities)
     compute = _lane_time(population, steps, tiling, full, rest)
     sums = charge(
-        designs,
+        population.ports,
         design,
         steps.starts,
         steps.count,
@@ -198,25 +222,33 @@ def _product(
     sums["positions"] = dots * tiling.extents[DIM_K] * 1.0
     sums["pairs"] = densities[0] * densities[1] * sums["positions"]
     sums["results"] = dots.astype(np.float64)
-    _load_weights(sums, population, home)
     used = np.minimum(
         np.prod(-(-tiling.block[:DIM_K] // tiling.tile[:DIM_K]), axis=0), designs.lanes_per_pe
     )
-    return _added(sums, _configure(population, used, Transfers(len(designs))))
+    configured = _configure(population, used, Transfers(len(designs)))
+    return _added(sums, copied, _image(population, home), configured)
 
 
-def _load_weights(sums: Sums, population: Population, home: Residency) -> None:
-    """What is prefetched is written into its buffers once."""
-    for flow, bits in (("weight_load", home.weight_values), ("mask_load", home.weight_masks)):
-        sums[f"bits.{flow}"] = np.asarray(bits * home.prefetched, dtype=np.float64)
-        sums[f"blocks.{flow}"] = np.ceil(bits / population.block_bits) * home.prefetched
+def _image(population: Population, home: Residency) -> Sums:
+    """What a task finds in the weight buffer was read and written once."""
+    made = home.image
+    words = made.size.words * _word(population)
+    sums = {}
+    for flow, port, bits in (
+        ("weight_load", "weight_load", made.values),
+        ("mask_load", "mask_load", made.masks),
+        ("memory_read", "main_memory", words),
+    ):
+        sums[f"bits.{flow}"] = np.asarray(bits, dtype=np.float64)
+        sums[f"blocks.{port}"] = np.ceil(bits / population.block_bits)
+    return sums
 
 
 def _configure(population: Population, used_lanes: Ints | int, transfers: Transfers) -> Sums:
     """The step in which each operation is configured."""
     every = np.arange(len(population.designs))
     return charge(
-        population.designs,
+        population.ports,
         every,
         every,
         np.ones_like(every),
@@ -228,14 +260,21 @@ def _configure(population: Population, used_lanes: Ints | int, transfers: Transf
     )
 
 
-def _added(one: Sums, other: Sums) -> Sums:
+def _added(*parts: Sums) -> Sums:
+    # Sums of one part are views of a table that is not to be kept, so all are added to something.
+    names = {name: None for part in parts for name in part}
     none = np.zeros(())
-    return {name: one.get(name, none) + other.get(name, none) for name in {**one, **other}}
+    return {name: sum((part[name] for part in parts if name in part), none) for name in names}
 
 
-def _share(load: Ints, waves: Ints) -> Ints:
-    """Bits of the next weights that come in each of the waves + 2 steps."""
-    return np.ceil(load / (waves + 2))
+def _word(population: Population) -> Ints:
+    """Bits of a word of main memory, shape (designs,)."""
+    return np.asarray(population.designs.window * population.designs.bits)
+
+
+def _share(population: Population, load: Ints, waves: Ints) -> Ints:
+    """Bits of the slots of the next image that come in each of the waves + 2 steps."""
+    return np.asarray(-(-load // (waves + 2)) * _word(population))
 
 
 def _lane_time(
@@ -268,7 +307,7 @@ def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Su
     design, bits = steps.design, designs.bits[steps.design]
     transfers = Transfers(len(design))
     waves = -(-rows // (designs.pes * modules))
-    transfers.add("memory_read", _share(load, waves)[design])
+    transfers.occupy("waiting", _share(population, load, waves)[design])
     stored = 1 if operation.kind == "tanh" else width
     lines_of_row = -(-stored // designs.window)[design]
     for name, resident, density in zip(
@@ -302,7 +341,7 @@ def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Su
     compute = _row_time(designs, operation.kind, steps, width)
     engine = "layer_norm" if operation.kind == "add_norm" else "softmax"
     sums = charge(
-        designs,
+        population.ports,
         design,
         steps.starts,
         steps.count,
@@ -318,13 +357,11 @@ def _rows(population: Population, task: Task, home: Residency, load: Ints) -> Su
     sums["row_elements"] = 1.0 * rows * stored
     sums[f"{engine}_elements"] = 1.0 * rows * width
     sums[f"{engine}_beats"] = (rows * -(-width // designs.tile_y)).astype(np.float64)
-    _load_weights(sums, population, home)
     parameters = Transfers(len(designs))
-    if operation.kind == "add_norm":
-        parameters.add("weight_read", home.weight_values)
-        parameters.add("mask_read", home.weight_masks)
-        parameters.occupy("weight_lines", 2 * -(-width // designs.window))
-    return _added(sums, _configure(population, 0, parameters))
+    parameters.add("weight_read", home.image.values)
+    parameters.add("mask_read", home.image.masks)
+    parameters.occupy("weight_lines", home.image.size.lines)
+    return _added(sums, _image(population, home), _configure(population, 0, parameters))
 
 
 def _row_time(designs: DesignBatch, kind: str, steps: RowClasses, width: int) -> Floats:

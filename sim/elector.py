@@ -76,7 +76,8 @@ def summarise(
     Returns
     -------
     The totals, and tables of arrays of shape (designs,): "latency_cycles.operation",
-    "latency_cycles.component", "energy_pj.operation", "energy_pj.component", "bits" and "work".
+    "latency_cycles.component", "energy_pj.operation", "energy_pj.component", "in_buffers" (by
+    operation), "bits" and "work".
     """
     lane_times = LaneTimes()
     parts = []
@@ -133,6 +134,8 @@ def _summarise_chunk(
                 add("latency_cycles.component", rest, values)
             elif kind == "bits":
                 add("bits", rest, values)
+            elif kind == "in_buffers":
+                add(kind, label, values)
             elif kind != "blocks":
                 add("work", name, values)
     return totals, details

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from model.recording import RecordedProduct, RecordedRows
+from sim.weights import Images
 
 LINE_BITS = 20
 """Strides are modulo this many bits, and so may be negative."""
@@ -61,21 +62,20 @@ class Homes:
 
     Parameters
     ----------
-    reads : of each tensor that is read (the right operand of a linear layer included)
+    reads : of each tensor that is read (the right operand of a linear layer included; of one that
+        streams, of the first of its two places)
     result : of the result
     start, limit : positions of the result's values in each bank, from the first to behind the last
-    bias : address of the first bias
     sums : word of the first partial sum that leaves the lanes
-    weights : line of a norm's scale, which its offset follows
+    images : of the operation's weight, or of γ and β, if it has any
     """
 
     reads: tuple[Walk, ...]
     result: Walk
     start: int
     limit: int
-    bias: int = 0
     sums: int = 0
-    weights: int = 0
+    images: Images | None = None
 
 
 @dataclass(frozen=True)

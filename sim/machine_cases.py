@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -12,19 +12,40 @@ from typing import Any
 import numpy as np
 
 from hwgen.design import AcceleratorDesign
+from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.dynatran.golden import prune
 from hwgen.units.lane.golden import tile_seed
 from hwgen.units.layer_norm.golden import golden as layer_norm
+from hwgen.units.loader.cost import ImageSize
+from hwgen.units.loader.golden import value_words
 from hwgen.units.mac_lane.golden import finish, product
 from hwgen.units.residual_add.golden import golden as residual_add
 from hwgen.units.softmax.golden import golden as softmax
 from model.operations import Operation
 from model.recording import RecordedProduct, RecordedRows, Recording
 from sim.homes import Constants
+from sim.images import image
+from sim.main_memory import least_density
 from sim.masks import RecordedMasks
 from sim.reference import StepTime, walk_program
-from sim.schedule import Plan, Program
+from sim.schedule import NO_IMAGE, Plan, Program
 from sim.workload import Task
+
+
+@dataclass(frozen=True)
+class Prefetch:
+    """A weight that comes from main memory while an operation that does not need it runs.
+
+    Parameters
+    ----------
+    rows : integers, shape (rows, elements)
+    biases : integers, shape (biases,)
+    size : of its image
+    """
+
+    rows: np.ndarray
+    biases: np.ndarray
+    size: ImageSize
 
 
 @dataclass(frozen=True)
@@ -37,12 +58,14 @@ class Case:
     recorded : operands and constants
     result : what must be stored, rows last but one, elements last, as the next operation reads them
     constants : what the units are set to
+    prefetch : what comes meanwhile, of the size `plan.load`
     """
 
     plan: Plan
     recorded: RecordedProduct | RecordedRows
     result: np.ndarray
     constants: Constants
+    prefetch: Prefetch | None = None
 
     def __str__(self) -> str:
         """Name what decides what the machine does, the design's own fields included."""
@@ -51,15 +74,37 @@ class Case:
         heads = f", {operation.heads} heads" if operation.heads > 1 else ""
         extents = ", ".join(f"{letter} = {size}" for letter, size in plan.extents.items())
         order = f" in order {plan.design.loop_order}" if operation.kind == "product" else ""
-        return (f"{operation.name} of {extents}{heads}{order}, set to {self.constants}, "
-                f"on {design}")
+        streams = ", its weight in blocks" if plan.streams else ""
+        meanwhile = "" if self.prefetch is None else (
+            f", while {self.prefetch.rows.shape} elements and {self.prefetch.biases.size} biases "
+            f"come")
+        return (f"{operation.name} of {extents}{heads}{order}{streams}{meanwhile}, "
+                f"set to {self.constants}, on {design}")
+
+    def in_order(self, order: str, streams: bool = False) -> Case:
+        """Take the loops in another order, on which the RTL does not depend.
+
+        Parameters
+        ----------
+        streams : whether the weight, if there is one, comes in blocks
+        """
+        design = self.plan.design.model_copy(update={"loop_order": order})
+        return _declared(
+            replace(self, plan=replace(self.plan, design=design, prefetched=not streams)))
+
+    def with_prefetch(self, prefetch: Prefetch) -> Case:
+        """Let a weight come meanwhile."""
+        return replace(self, plan=replace(self.plan, load=prefetch.size), prefetch=prefetch)
 
     def step_cycles(self) -> tuple[int, ...]:
         """Cycles of every step, as the reference counts them for these operands."""
         return tuple(int(step.total) for step in self.steps())
 
     def steps(self) -> list[StepTime]:
-        """Every step with its engines' cycles, as the reference counts them."""
+        """Every step with its engines' cycles as the reference counts them.
+
+        The first is the copy of the operation's weight, if it has one.
+        """
         plan, recorded = self.plan, self.recorded
         stored = np.swapaxes(self.result, 1, 2) if plan.task.transposed else self.result
         valid_mask = np.ones((plan.extents["b"], plan.extents["i"]), dtype=bool)
@@ -72,9 +117,9 @@ class Case:
             model=SimpleNamespace(design_hash=""), sequence_length=plan.extents["i"],
             batch_size=plan.extents["b"])
         walk = walk_program(
-            plan.design, Program(0, (plan,)), workload, RecordedMasks(recording, workload),
-            keep_steps=True)
-        return walk.steps[1:]
+            plan.design, Program(plan.image, (plan,)), workload,
+            RecordedMasks(recording, workload), keep_steps=True)
+        return walk.steps if plan.image != NO_IMAGE else walk.steps[1:]
 
 
 def random_values(
@@ -87,14 +132,45 @@ def random_values(
     return np.where(rng.random(shape) < density, values, 0)
 
 
+def random_prefetch(
+    rng: np.random.Generator,
+    design: AcceleratorDesign,
+    shape: tuple[int, int],
+    *,
+    density: float = 0.5,
+    has_biases: bool = True,
+) -> Prefetch:
+    """Make a weight of random rows, with a bias each or without.
+
+    Parameters
+    ----------
+    shape : rows, and elements of each
+    """
+    values = random_values(rng, shape, design.bits, density)
+    reach = 1 << design.accumulator_bits - 2
+    biases = rng.integers(-reach, reach, shape[0] if has_biases else 0)
+    words = value_words(AcceleratorSpec.of(design).weights, values)
+    lines = shape[0] * -(-shape[1] // design.window)
+    return Prefetch(values, biases, image(design, lines, words, len(biases)))
+
+
 def _plan(
-    design: AcceleratorDesign, extents: Iterable[int], operation: Operation
+    design: AcceleratorDesign, extents: Iterable[int], operation: Operation, streams: bool = False
 ) -> Plan:
-    """Give an operation whose tensors are all resident a plan."""
+    """Give an operation whose activations are all resident a plan."""
     task = Task(operation, (1.0,) * len(operation.reads), 1.0, 1.0)
     reads = (True,) * len(operation.reads)
     sizes = dict(zip("bijk", extents, strict=True))
-    return Plan(design, task, sizes, reads, True, True, 0, 0, True, 0)
+    return Plan(design, task, sizes, reads, True, True, 0, 0, not streams, NO_IMAGE)
+
+
+def _declared(case: Case) -> Case:
+    """Declare a weight as sparse as its fullest image is."""
+    plan = case.plan
+    if not plan.task.operation.has_weight:
+        return case
+    task = replace(plan.task, weight_density=least_density(plan, case.recorded))
+    return replace(case, plan=replace(plan, task=task))
 
 
 def random_product(
@@ -103,6 +179,7 @@ def random_product(
     extents: tuple[int, int, int, int],
     *,
     has_weight: bool = True,
+    streams: bool = False,
     heads: int = 1,
     densities: tuple[float, float] = (0.5, 0.5),
     activate: int = 0,
@@ -119,6 +196,7 @@ def random_product(
     ----------
     extents : B, I, J, K; heads are part of B, head slowest
     has_weight : whether the right operand has no b, and biases
+    streams : whether such a weight comes in blocks
     heads : more than one makes a score whose operands, or, transposed to its reader, a context
         whose right operand and result, hold the heads of a row side by side
     densities : of the left and the right operand
@@ -163,8 +241,9 @@ def random_product(
     constants = Constants(rows, columns, seed=seed or 0, fields={
         "shift": shift, "activate": activate, "threshold": threshold,
         "stochastic": int(seed is not None), "i_exponent": rounded, "o_exponent": output})
-    return Case(_plan(design, extents, operation), recorded,
-                np.swapaxes(result, 1, 2) if transposed else result, constants)
+    return _declared(Case(
+        _plan(design, extents, operation, streams), recorded,
+        np.swapaxes(result, 1, 2) if transposed else result, constants))
 
 
 def _by_tile(

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwgen.design import AcceleratorDesign
-from hwgen.program import Descriptor, ProgramJob, StoredRows, Word, assemble
+from hwgen.program import Descriptor, MainMemory, ProgramJob, StoredRows, Word, assemble
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.buffer.golden import Image, pack
-from hwgen.units.buffer.spec import BIASES, BufferSpec
+from hwgen.units.buffer.spec import BufferSpec
+from hwgen.units.loader.golden import image
 from model.recording import RecordedProduct
-from sim.assembly import descriptors, header
+from sim.assembly import program
 from sim.homes import Homes, Walk
-from sim.machine_cases import Case, random_product, random_rows
-from sim.schedule import Block, Plan
+from sim.machine_cases import Case, random_prefetch, random_product, random_rows
+from sim.main_memory import main_memory, weight_images
+from sim.placement import weight_walk
+from sim.schedule import NO_IMAGE, Block, Plan
+from sim.weights import FIRST, Place, WeightPlaces
 
 
 class Contents:
@@ -47,11 +51,6 @@ class Contents:
         self.position += -(-int(image.used.max()) // self.spec.piece) * self.spec.piece
         return base
 
-    def bias(self, values: np.ndarray, first: int = 0) -> None:
-        """Put biases at addresses from `first` on."""
-        for number, value in enumerate(values.tolist(), first):
-            self.words[BIASES, 0, number] = value % (1 << self.spec.bias_bits)
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -60,18 +59,22 @@ class Prepared:
     Parameters
     ----------
     program : descriptors, header and end included
-    loads : by buffer, the data of each word before it starts
+    loads : the data of each word of the activation buffer before it starts
+    memory : main memory, with the case's weight and what comes meanwhile
     base, start : line of the result's first row, and position of its first value
     rows : the result as it lies in the buffer, shape (rows, elements)
     image : the buffer's part that holds it
+    prefetch : where what comes meanwhile lies in the weight buffer, if anything does
     """
 
     program: list[Descriptor]
     loads: dict[str, dict[Word, int]]
+    memory: MainMemory
     base: int
     start: int
     rows: np.ndarray
     image: Image
+    prefetch: Place | None
 
 
 def side_by_side(values: np.ndarray, heads: int) -> np.ndarray:
@@ -91,9 +94,15 @@ def prepare(case: Case) -> Prepared:
     """
     plan, recorded = case.plan, case.recorded
     spec, window = AcceleratorSpec.of(plan.design), plan.design.window
-    activations, weights = Contents(spec.activations), Contents(spec.weights)
-    heads = plan.task.operation.heads
-    gamma_line = 0
+    activations, places = Contents(spec.activations), WeightPlaces(spec.weights)
+    heads, label = plan.task.operation.heads, plan.task.label
+    images = places.take(plan) if plan.image != NO_IMAGE else None
+    held = [] if images is None else [weight_images(spec.weights, plan, recorded, images)]
+    following = None
+    if (prefetch := case.prefetch) is not None:
+        following = places.take_image("what comes meanwhile", prefetch.size)
+        words = image(spec.weights, prefetch.rows, prefetch.size, prefetch.biases)
+        held.append({following.addresses[FIRST]: words})
 
     def walk(values: np.ndarray, base: int) -> Walk:
         rows, elements = values.shape[-2:]
@@ -111,8 +120,8 @@ def prepare(case: Case) -> Prepared:
         lines = -(-elements // window)
         return Walk(base, lines, heads * rows * lines, rows * lines, count // heads)
 
-    def plain(contents: Contents, values: np.ndarray) -> Walk:
-        return walk(values, contents.place(values.reshape(-1, values.shape[-1])))
+    def plain(values: np.ndarray) -> Walk:
+        return walk(values, activations.place(values.reshape(-1, values.shape[-1])))
 
     def by_head(values: np.ndarray) -> Walk:
         return walk_heads(values, activations.place(side_by_side(values, heads)))
@@ -126,19 +135,15 @@ def prepare(case: Case) -> Prepared:
         elif name == "context" and heads > 1:
             columns = right.reshape(heads, -1, *right.shape[1:]).swapaxes(0, 1)
             placed = activations.place(columns.reshape(-1, right.shape[-1]))
-            walks = [plain(activations, recorded.left), walk_columns(right, placed)]
+            walks = [plain(recorded.left), walk_columns(right, placed)]
             stored_rows = side_by_side(case.result, heads)
         else:
-            walks = [plain(activations, recorded.left),
-                     plain(weights if right.ndim == 2 else activations, right)]
-        if recorded.initial is not None:
-            weights.bias(recorded.initial)
+            walks = [plain(recorded.left),
+                     plain(right) if images is None else weight_walk(plan, images)]
     else:
-        walks = [plain(activations, recorded.rows)]
+        walks = [plain(recorded.rows)]
         if recorded.residual is not None:
-            assert recorded.gamma is not None and recorded.beta is not None
-            walks.append(plain(activations, recorded.residual))
-            gamma_line = weights.place(np.stack([recorded.gamma, recorded.beta]))
+            walks.append(plain(recorded.residual))
     base, start = activations.line, activations.position
     written = (walk_heads if name == "context" and heads > 1 else walk)(case.result, base)
     spills = plan.task.operation.kind == "product" and plan.spills
@@ -146,12 +151,13 @@ def prepare(case: Case) -> Prepared:
     limit = spec.activations.positions - sums * spec.activations.piece
     if limit < start:
         raise ValueError(f"{sums} words of partial sums do not fit the buffer")
-    homes = Homes(tuple(walks), written, start, limit,
-                  sums=spec.activations.words - sums, weights=gamma_line)
-    program = [header(plan.design), *descriptors(plan, homes, case.constants), Descriptor("end")]
-    image = pack(spec.activations, stored_rows, base, start, limit, order_of(plan, written))
-    loads = {"activations": activations.words, "weights": weights.words}
-    return Prepared(program, loads, base, start, stored_rows, image)
+    homes = Homes(tuple(walks), written, start, limit, sums=spec.activations.words - sums,
+                  images=images)
+    made = program([plan], {label: homes}, {label: case.constants}, following)
+    stored = pack(spec.activations, stored_rows, base, start, limit, order_of(plan, written))
+    return Prepared(
+        made, {"activations": activations.words}, main_memory(plan.design, held), base, start,
+        stored_rows, stored, None if following is None else following.places[0])
 
 
 def order_of(plan: Plan, walk: Walk) -> Iterator[tuple[int, int]]:
@@ -183,7 +189,8 @@ def order_of(plan: Plan, walk: Walk) -> Iterator[tuple[int, int]]:
 def random_jobs(design: AcceleratorDesign, seed: int) -> list[ProgramJob]:
     """Draw programs that prove an accelerator: products, a softmax and an add_norm.
 
-    Their edges are partial in every dimension. What does not fit the buffers is left out.
+    Their edges are partial in every dimension. Weights come before, in blocks, and meanwhile. What
+    does not fit the buffers is left out.
 
     Parameters
     ----------
@@ -199,12 +206,17 @@ def random_jobs(design: AcceleratorDesign, seed: int) -> list[ProgramJob]:
     width = min(design.window + design.tile_y + 1, design.max_sequence_length, design.k_max)
     makers: dict[str, Callable[[np.random.Generator], Case]] = {
         "product with weights": lambda rng: random_product(rng, design, (2, i, j, k), activate=1),
+        "product with weights in blocks": lambda rng: random_product(
+            rng, design, (2, i, j, k), streams=True),
         "product of activations": lambda rng: random_product(
             rng, design, (2, i, j, k), has_weight=False),
         "transposed product": lambda rng: random_product(
             rng, design, (1, i, j, k), transposed=True),
         "softmax": lambda rng: random_rows(
             rng, design, "softmax", (5, width), valid=(4, width - 1)),
+        "softmax while weights come": lambda rng: random_rows(
+            rng, design, "softmax", (5, width)).with_prefetch(
+                random_prefetch(rng, design, (j, k))),
         "add_norm": lambda rng: random_rows(rng, design, "add_norm", (3, width)),
     }
     jobs, refused = [], ""
@@ -220,6 +232,7 @@ def random_jobs(design: AcceleratorDesign, seed: int) -> list[ProgramJob]:
                 name,
                 tuple(assemble(prepared.program)),
                 prepared.loads,
+                prepared.memory,
                 (StoredRows(prepared.base, prepared.start, prepared.rows),),
                 case.step_cycles(),
             )

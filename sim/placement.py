@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from sim.homes import Homes, Walk
-from sim.schedule import Plan
+from sim.schedule import NO_IMAGE, Plan
+from sim.weights import Images, WeightPlaces
 from sim.workload import Workload
 
 
@@ -31,35 +32,18 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Weight:
-    """A weight in the weight buffer.
-
-    Parameters
-    ----------
-    line : its first line; a row is a column of the product, or γ and then β
-    rows, elements : rows, and elements of each
-    bias : address of its first bias
-    """
-
-    line: int
-    rows: int
-    elements: int
-    bias: int
-
-
-@dataclass(frozen=True)
 class Placement:
     """Where everything lies.
 
     Parameters
     ----------
     tensors : by the name of the operation that writes them
-    weights : by the label of the operation that reads them
+    weights : images, by the label of the operation that reads them
     homes : of each operation, by its label
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    weights: dict[str, Weight] = field(default_factory=dict)
+    weights: dict[str, Images] = field(default_factory=dict)
     homes: dict[str, Homes] = field(default_factory=dict)
 
 
@@ -90,23 +74,23 @@ def place(plans: Iterable[Plan], workload: Workload, slack: float = 0.125) -> Pl
 
     Parameters
     ----------
-    plans : operations of one design in the order in which they run; all that they read and write,
-        partial sums included, must be resident. What none of them writes is there when they start
+    plans : operations of one design in the order in which they run; all activations that they read
+        and write, partial sums included, must be resident. What none of them writes is there when
+        they start
     workload : what they are of
     slack : part of a tensor's declared size by which a bank may hold more than the others
 
     Raises
     ------
     ValueError
-        If a tensor streams, does not fit, or has heads that are no whole lines.
+        If an activation streams, a tensor or a weight's image does not fit, or heads are no whole
+        lines.
     """
     plans = list(plans)
     spec = AcceleratorSpec.of(plans[0].design)
     lines = _Space("lines", spec.activations.lines)
     words = _Space("words", spec.activations.words)
-    weight_lines = _Space("lines of weights", spec.weights.lines)
-    weight_words = _Space("words of weights", spec.weights.words)
-    biases = _Space("biases", spec.weights.biases)
+    weights = WeightPlaces(spec.weights)
     placement = Placement()
     batch = workload.batch_size or plans[0].design.batch_size
     window, piece = spec.lane.window, spec.lane.piece
@@ -124,7 +108,7 @@ def place(plans: Iterable[Plan], workload: Workload, slack: float = 0.125) -> Pl
 
     for plan in plans:
         operation = plan.task.operation
-        if not (all(plan.reads_resident) and plan.prefetched):
+        if not all(plan.reads_resident):
             raise ValueError(f"{plan.task.label} reads what is not in the buffers")
         if not plan.write_resident:
             raise ValueError(f"{plan.task.label} writes what is not to stay in the buffers")
@@ -139,7 +123,8 @@ def place(plans: Iterable[Plan], workload: Workload, slack: float = 0.125) -> Pl
                 settle(name, rows, elements, plan.task.read_densities[index])
         settle(plan.task.label, *shapes[plan.task.label], plan.task.write_density)
         sums = words.take(plan.waves_inside * plan.sum_words) if _spills(plan) else 0
-        placement.weights.update(_weight(plan, weight_lines, weight_words, biases, window, slack))
+        if plan.image != NO_IMAGE:
+            placement.weights[plan.task.label] = weights.take(plan)
         placement.homes[plan.task.label] = _homes(plan, placement, batch, window, sums)
         if _spills(plan):
             words.free(sums)
@@ -180,24 +165,6 @@ def _words(lines: int, density: float, slack: float) -> int:
     return math.ceil(min(1.0, density * (1 + slack)) * lines) + 1
 
 
-def _weight(
-    plan: Plan, lines: _Space, words: _Space, biases: _Space, window: int, slack: float
-) -> dict[str, Weight]:
-    operation, extents = plan.task.operation, plan.extents
-    norm = operation.kind == "add_norm"
-    if not (norm or operation.has_weight):
-        return {}
-    rows = 2 if norm else extents["j"]
-    taken = rows * math.ceil(extents["k"] / window)
-    # An image has its values one after another: only their number counts.
-    words.take(_words(taken, 1.0 if norm else plan.task.weight_density, slack))
-    return {
-        plan.task.label: Weight(
-            lines.take(taken), rows, extents["k"], 0 if norm else biases.take(rows)
-        )
-    }
-
-
 def _homes(plan: Plan, placement: Placement, batch: int, window: int, sums: int) -> Homes:
     operation, extents = plan.task.operation, plan.extents
     result = placement.tensors[plan.task.label]
@@ -207,7 +174,7 @@ def _homes(plan: Plan, placement: Placement, batch: int, window: int, sums: int)
         per_row = math.ceil(tensor.elements / window)
         return Walk(tensor.line, per_row, rows * per_row, head_lines, batch)
 
-    def plain(tensor: Tensor | Weight, rows: int) -> Walk:
+    def plain(tensor: Tensor, rows: int) -> Walk:
         per_row = math.ceil(tensor.elements / window)
         return Walk(tensor.line, per_row, rows * per_row)
 
@@ -231,15 +198,18 @@ def _homes(plan: Plan, placement: Placement, batch: int, window: int, sums: int)
     elif operation.kind == "product":
         rows = extents["j"] if plan.task.transposed else extents["i"]
         walks = [plain(reads[0], extents["i"])]
-        walks.append(plain(placement.weights[plan.task.label], extents["j"])
+        walks.append(weight_walk(plan, placement.weights[plan.task.label])
                      if operation.has_weight else plain(reads[1], extents["j"]))
         written = plain(result, rows)
     else:
         walks = [plain(one, one.rows) for one in reads]
         written = plain(result, result.rows)
-    weight = placement.weights.get(plan.task.label)
-    norm = operation.kind == "add_norm"
     return Homes(
-        tuple(walks), written, result.start, result.limit,
-        bias=weight.bias if weight is not None else 0, sums=sums,
-        weights=weight.line if weight is not None and norm else 0)
+        tuple(walks), written, result.start, result.limit, sums=sums,
+        images=placement.weights.get(plan.task.label))
+
+
+def weight_walk(plan: Plan, images: Images) -> Walk:
+    """Columns of a product's weight, or of a block of it, from its first place on."""
+    lines = plan.block_lines if plan.streams else math.ceil(plan.extents["k"] / plan.design.window)
+    return Walk(images.places[0].line, lines, plan.extents["j"] * lines)

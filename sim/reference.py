@@ -179,13 +179,13 @@ def walk_program(
     values = values or DeclaredDensities()
     machine = Machine.of(design)
     result = Walk()
-    opening = Moves(bits=Counter({"memory_read": program.opening_bits}))
+    opening = Moves(slots=program.opening.all_slots)
     time = _time_step(machine, "opening", -1, {}, opening)
     _count(result, machine, time, opening.bits, block_bits)
     if keep_steps:
         result.steps.append(time)
     for plan in program.plans:
-        _load_weights(result, plan, block_bits)
+        _load_image(result, plan, block_bits)
         for step in plan.steps():
             engines = _compute(result, plan, step, values)
             moved = moves(machine, plan, step, values, workload)
@@ -196,12 +196,19 @@ def walk_program(
     return result
 
 
-def _load_weights(result: Walk, plan: Plan, block_bits: int) -> None:
-    """A prefetched weight, like γ and β, is written into its buffers once."""
-    if plan.prefetched:
-        for port, bits in (("weight_load", plan.weight_values), ("mask_load", plan.weight_masks)):
-            result.bits[port] += bits
-            result.blocks[port] += math.ceil(bits / block_bits)
+def _load_image(result: Walk, plan: Plan, block_bits: int) -> None:
+    """What is in the weight buffer before an operation starts was read and written once."""
+    design = plan.design
+    values, masks = plan.weight_values, plan.weight_masks
+    if plan.streams:
+        values, masks = plan.weight_bits(next(plan.blocks()))
+    for flow, port, bits in (
+        ("weight_load", "weight_load", values),
+        ("mask_load", "mask_load", masks),
+        ("memory_read", "main_memory", plan.image.words * design.window * design.bits),
+    ):
+        result.bits[flow] += bits
+        result.blocks[port] += math.ceil(bits / block_bits)
 
 
 def _compute(result: Walk, plan: Plan, step: Step, values: Values) -> dict[str, float]:
@@ -276,6 +283,8 @@ def _count(
         "weight_read": bits["weight_read"],
         "mask_read": bits["mask_read"],
         "mask_write": bits["mask_write"],
+        "weight_load": bits["weight_load"],
+        "mask_load": bits["mask_load"],
         "main_memory": bits["memory_read"] + bits["memory_write"],
     }
     for port, moved in accesses.items():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Protocol
 
 from hwgen.design import AcceleratorDesign
 from hwgen.units.accelerator import cost as accelerator
 from hwgen.units.buffer import cost as buffer
+from hwgen.units.loader import cost as loader
+from sim.images import lines_per_cycle, memory_rate
 from sim.schedule import EMBEDDING_ROWS, Block, Plan, Step, Transfer
 from sim.workload import Workload
 
@@ -29,12 +30,16 @@ class Moves:
     Parameters
     ----------
     bits : by where they go
+    slots : words of main memory's time that images take, idle ones among them
+    streamed : bits that go between main memory and PEs, whose time is main memory's too
     activation_lines, weight_lines : lines that are read
     pieces : pieces of results that are stored
     drain, fill : cycles in which partial sums move, each lane of a group one a cycle
     """
 
     bits: Counter[str] = field(default_factory=Counter)
+    slots: int = 0
+    streamed: int = 0
     activation_lines: int = 0
     weight_lines: int = 0
     pieces: int = 0
@@ -49,14 +54,14 @@ class Machine:
     Parameters
     ----------
     design : whose they are
-    memory_rate : bits of main memory a cycle
+    memory_rate : bits a cycle from main memory into a buffer, numerator and denominator
     lines_per_cycle, pieces_per_cycle : G and S of a buffer
     constant : cycles of a step beyond its longest engine
     program_cycles : cycles in which the next descriptor is taken
     """
 
     design: AcceleratorDesign
-    memory_rate: Fraction
+    memory_rate: tuple[int, int]
     lines_per_cycle: int
     pieces_per_cycle: int
     constant: int
@@ -65,13 +70,10 @@ class Machine:
     @classmethod
     def of(cls, design: AcceleratorDesign) -> Machine:
         """Work out a design's."""
-        rate = design.buffer_bits_per_cycle
-        lines = accelerator.lines_per_cycle(
-            design.pes, rate.numerator, rate.denominator, design.window, design.bits
-        )
+        lines = lines_per_cycle(design)
         return cls(
             design,
-            design.memory_bits_per_cycle,
+            memory_rate(design),
             lines,
             accelerator.pieces_per_cycle(design.pes, design.window, design.piece, lines),
             accelerator.step_constant(
@@ -96,10 +98,17 @@ class Machine:
 
     def memory_cycles(self, moved: Moves) -> int:
         """Cycles of main memory, none without a transfer."""
-        bits = moved.bits["memory_read"] + moved.bits["memory_write"]
-        if not bits:
-            return 0
-        return self.design.memory.latency_cycles + math.ceil(bits / self.memory_rate)
+        design = self.design
+        numerator, denominator = self.memory_rate
+        cycles: int = loader.memory_cycles(
+            moved.slots * design.window * design.bits + moved.streamed,
+            design.memory.latency_cycles,
+            width=design.bits,
+            lines_per_cycle=self.lines_per_cycle,
+            rate_numerator=numerator,
+            rate_denominator=denominator,
+        )
+        return cycles
 
     def sum_cycles(self, plan: Plan) -> int:
         """Cycles in which a wave's partial sums leave the lanes or come back to them.
@@ -124,7 +133,7 @@ def moves(
     values : non-zeros
     workload : what runs
     """
-    moved = Moves(bits=Counter({"memory_read": step.load_bits}))
+    moved = Moves()
     for transfer in step.dispatch:
         _dispatch(moved, plan, transfer, values, workload)
     if step.fill is not None:
@@ -137,7 +146,20 @@ def moves(
         moved.drain = machine.sum_cycles(plan)
     elif step.write is not None:
         _write(moved, plan, step.write, values)
+    moved.streamed = moved.bits["memory_read"] + moved.bits["memory_write"]
+    moved.slots = step.prefetch_slots
+    if step.copy is not None:
+        _copy(moved, plan, step.copy)
     return moved
+
+
+def _copy(moved: Moves, plan: Plan, block: Block) -> None:
+    """A block of weights comes from main memory into the weight buffer."""
+    image, (values, masks) = plan.block_image(block), plan.weight_bits(block)
+    moved.slots += image.all_slots
+    moved.bits["memory_read"] += image.words * plan.design.window * plan.design.bits
+    moved.bits["weight_load"] += values
+    moved.bits["mask_load"] += masks
 
 
 def _rows(plan: Plan, block: Block) -> tuple[int, int]:
@@ -171,11 +193,8 @@ def _dispatch(
         bits, masks = values.value_bits(plan, "right", block), block.size("kj")
         if block.k[0] == 0:
             bits += block.size("j") * (design.accumulator_bits - 1)
-        if transfer.resident:
-            moved.bits["weight_read"] += bits
-            moved.bits["mask_read"] += masks
-        else:
-            moved.bits["memory_read"] += bits + masks
+        moved.bits["weight_read"] += bits
+        moved.bits["mask_read"] += masks
         return
     if operation.kind == "product":
         rows, row = block.size("bi" if transfer.operand == "left" else "bj"), block.size("k")

@@ -184,15 +184,16 @@ class Report:
         return {name: share / cycles for name, share in shares.items()}
 
     @property
-    def proven(self) -> dict[str, bool]:
-        """Whether an operation's steps are proven equal to RTL.
+    def proven(self) -> dict[str, NDArray[np.bool_]]:
+        """Whether each design's steps of an operation are proven equal to RTL.
 
-        They are on an accelerator of one PE whose buffers hold what the operation reads and writes;
-        main memory and the trees between several PEs are modelled alone.
+        They are on an accelerator of one PE, where the buffers hold the activations, the result and
+        the partial sums; weights come from main memory. What else main memory moves, and the trees
+        between several PEs, are modelled alone.
         """
+        held = self._details["in_buffers"]
         return {
-            task.label: task.operation.kind in PROVEN_KINDS
-            and "word_rows" not in task.operation.reads
+            task.label: (held[task.label] > 0) & (task.operation.kind in PROVEN_KINDS)
             for task in self.workload.tasks
         }
 
@@ -251,7 +252,7 @@ class Report:
             "area_um2_by_component": lists(self.breakdown("area")),
             "traffic_bits": lists(self.traffic_bits),
             "utilization": lists(self.utilization),
-            "proven": self.proven,
+            "proven": {name: known.tolist() for name, known in self.proven.items()},
             "not_priced": list(self.not_priced),
             "energy_sources": self.sources,
         }

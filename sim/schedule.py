@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
 
 from hwgen.design import AcceleratorDesign
 from hwgen.units.accelerator import cost as accelerator
+from hwgen.units.loader.cost import ImageSize
+from sim.images import image
+from sim.residents import Residents, whole_weight
 from sim.workload import Task, Workload, compressed_bits, stored_elements
 
 Range = tuple[int, int]
@@ -27,6 +30,9 @@ UNITS = (
 
 EMBEDDING_ROWS = ("word_rows", "position_rows")
 """Operands that come from main memory as they stand there."""
+
+NO_IMAGE = ImageSize(0, 0, 0, 0, 0)
+"""Nothing that comes from main memory into the weight buffer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Transfer:
     operand : "left", "right", "result", "sums"; of an operation on rows "read_0", "read_1", or
         "gamma_beta", two rows
     block : which part
-    resident : whether the buffers hold it; else main memory does
+    resident : whether the buffers hold it, as they do every weight; else main memory does
     """
 
     operand: str
@@ -71,7 +77,8 @@ class Step:
     dispatch : operands of the next wave
     fill : partial sums that the next wave goes on from
     write : results, or partial sums, of the wave before
-    load_bits : the step's share of the next operation's weights
+    prefetch_slots : the step's share of the next operation's image
+    copy : block of the wave after the next one whose weight comes from main memory
     """
 
     number: int
@@ -79,7 +86,8 @@ class Step:
     dispatch: tuple[Transfer, ...]
     fill: Transfer | None
     write: Transfer | None
-    load_bits: int
+    prefetch_slots: int
+    copy: Block | None
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,9 @@ class Plan:
     extents : elements along b, i, j, k; of an operation on rows 1, rows, 1 and elements of a row
     reads_resident, write_resident, sums_resident : where tensors live
     weight_values, weight_masks : bits of the weight, biases among the values, or of γ and β
-    prefetched : whether the weight is in its buffer before the operation starts
-    load_bits : bits of the next operation's weights that come meanwhile
+    prefetched : whether all of the weight is in its buffer before the operation starts; else it
+        streams, in blocks
+    load : what comes meanwhile, the next operation's `image`
     """
 
     design: AcceleratorDesign
@@ -105,7 +114,7 @@ class Plan:
     weight_values: int
     weight_masks: int
     prefetched: bool
-    load_bits: int
+    load: ImageSize
 
     @cached_property
     def units(self) -> SimpleNamespace:
@@ -195,6 +204,49 @@ class Plan:
             return 0
         return self.waves_inside * self.sum_words * self.design.window * self.design.bits
 
+    @property
+    def streams(self) -> bool:
+        """Whether the weight comes in blocks, each before the wave that reads it."""
+        return self.task.operation.has_weight and not self.prefetched
+
+    @property
+    def block_lines(self) -> int:
+        """Lines of each column of a block of weights, in every segment."""
+        return math.ceil(min(self.extents["k"], self.design.k_segment) / self.design.window)
+
+    @cached_property
+    def image(self) -> ImageSize:
+        """What must be in the weight buffer before the operation starts.
+
+        All of a prefetched weight, γ and β, or the first block of a weight that streams.
+        """
+        operation = self.task.operation
+        lines_of_row = math.ceil(self.extents["k"] / self.design.window)
+        if operation.kind == "add_norm":
+            return image(self.design, 2 * lines_of_row, 2 * lines_of_row, 0)
+        if not operation.has_weight:
+            return NO_IMAGE
+        if not self.prefetched:
+            return self.block_image(next(self.blocks()))
+        lines = self.extents["j"] * lines_of_row
+        words = math.ceil(self.task.weight_density * lines)
+        return image(self.design, lines, words, self.extents["j"])
+
+    def block_image(self, block: Block) -> ImageSize:
+        """Image of the weight of a wave's block; biases come with the first segment."""
+        columns = block.size("j")
+        filled = columns * math.ceil(block.size("k") / self.design.window)
+        words = math.ceil(self.task.weight_density * filled)
+        biases = columns if block.k[0] == 0 else 0
+        return image(self.design, columns * self.block_lines, words, biases)
+
+    def weight_bits(self, block: Block) -> tuple[int, int]:
+        """Bits of the weight of a wave's block, as declared: values with biases, and masks."""
+        elements = block.size("kj")
+        values = compressed_bits(self.task.weight_density, elements, self.design.bits)
+        biases = block.size("j") * (self.design.accumulator_bits - 1) * (block.k[0] == 0)
+        return values + biases, elements
+
     def blocks(self) -> Iterator[Block]:
         """Blocks of the waves, in order."""
         if self.task.operation.kind != "product":
@@ -213,11 +265,12 @@ class Plan:
 
     def steps(self) -> Iterator[Step]:
         """Steps −2 to `waves`, in order."""
-        share = math.ceil(self.load_bits / (self.waves + 2))
-        yield Step(-2, None, self._parameters(), None, None, 0)
+        share = math.ceil(self.load.all_slots / (self.waves + 2))
+        yield Step(-2, None, self._parameters(), None, None, 0, None)
         before: Block | None = None
         now: Block | None = None
-        for number, following in enumerate(itertools.chain(self.blocks(), (None, None)), start=-1):
+        waves = itertools.pairwise(itertools.chain(self.blocks(), (None, None, None)))
+        for number, (following, after) in enumerate(waves, start=-1):
             yield Step(
                 number,
                 now,
@@ -225,6 +278,7 @@ class Plan:
                 self._fill(following),
                 self._write(before),
                 share,
+                self._copy(following, after),
             )
             before, now = now, following
 
@@ -243,15 +297,21 @@ class Plan:
                 for index, resident in enumerate(self.reads_resident)
             )
         right = "kj" if self.task.operation.has_weight else "bkj"
-        lives = self.prefetched if self.task.operation.has_weight else self.reads_resident[1]
+        lives = self.task.operation.has_weight or self.reads_resident[1]
         made = []
         for operand, letters, resident in (
             ("left", "bik", self.reads_resident[0]),
             ("right", right, lives),
         ):
-            if now is None or any(getattr(now, one) != getattr(following, one) for one in letters):
+            if now is None or _differ(now, following, letters):
                 made.append(Transfer(operand, following, resident))
         return tuple(made)
+
+    def _copy(self, following: Block | None, after: Block | None) -> Block | None:
+        """What the next step dispatches of a weight that streams; the first block is prefetched."""
+        if following is None or after is None or not self.streams:
+            return None
+        return after if _differ(following, after, "kj") else None
 
     def _fill(self, following: Block | None) -> Transfer | None:
         if following is None or not self.spills or following.k[0] == 0:
@@ -266,17 +326,21 @@ class Plan:
         return Transfer("sums", before, self.sums_resident) if self.spills else None
 
 
+def _differ(one: Block, other: Block, letters: str) -> bool:
+    return any(getattr(one, letter) != getattr(other, letter) for letter in letters)
+
+
 @dataclass(frozen=True)
 class Program:
     """Everything that one design does for one workload.
 
     Parameters
     ----------
-    opening_bits : what main memory loads before the first operation
+    opening : what comes from main memory before the first operation
     plans : operations in order
     """
 
-    opening_bits: int
+    opening: ImageSize
     plans: tuple[Plan, ...]
 
 
@@ -289,9 +353,8 @@ def schedule(design: AcceleratorDesign, workload: Workload) -> Program:
     workload : what it runs; its densities are the declared ones that decide where tensors live
     """
     batch = workload.batch_size or design.batch_size
-    homes = _Homes(design)
+    homes = Residents(design)
     plans: list[Plan] = []
-    weights = [_weights(design, task) for task in workload.tasks]
     for index, task in enumerate(workload.tasks):
         operation = task.operation
         extents = _extents(task, batch, workload.sequence_length)
@@ -305,42 +368,19 @@ def schedule(design: AcceleratorDesign, workload: Workload) -> Program:
             lives = homes.place(
                 operation.writes, compressed_bits(task.write_density, stored, design.bits), stored
             )
-        load = (
-            sum(weights[index + 1][:2]) if index + 1 < len(weights) and weights[index + 1][2] else 0
-        )
-        plan = Plan(design, task, extents, reads, lives, False, *weights[index], load)
+        weights = whole_weight(design, task)
+        plan = Plan(design, task, extents, reads, lives, False, *weights, NO_IMAGE)
         if operation.kind == "product" and plan.spills:
-            fits = plan.sum_bits <= homes.free_values
-            plan = Plan(design, task, extents, reads, lives, fits, *weights[index], load)
+            plan = replace(plan, sums_resident=plan.sum_bits <= homes.free_values)
         plans.append(plan)
         for name in operation.reads:
             if workload.last_read.get(name) == index:
                 homes.free(name)
-    return Program(sum(weights[0][:2]) if weights[0][2] else 0, tuple(plans))
-
-
-class _Homes:
-    """The activation and the mask buffer while the program is made."""
-
-    def __init__(self, design: AcceleratorDesign) -> None:
-        self.free_values = design.activation_buffer_kib * 1024 * 8
-        self.free_masks = design.mask_buffer_kib * 1024 * 8 // 2
-        self.resident: dict[str, bool] = {}
-        self._held: dict[str, tuple[int, int]] = {}
-
-    def place(self, name: str, values: int, masks: int) -> bool:
-        fits = values <= self.free_values and masks <= self.free_masks
-        self.resident[name] = fits
-        if fits:
-            self._held[name] = values, masks
-            self.free_values -= values
-            self.free_masks -= masks
-        return fits
-
-    def free(self, name: str) -> None:
-        values, masks = self._held.pop(name, (0, 0))
-        self.free_values += values
-        self.free_masks += masks
+    loads = [plan.image for plan in plans[1:]] + [NO_IMAGE]
+    return Program(
+        plans[0].image,
+        tuple(replace(plan, load=load) for plan, load in zip(plans, loads, strict=True)),
+    )
 
 
 def _extents(task: Task, batch: int, sequence: int) -> dict[str, int]:
@@ -349,24 +389,3 @@ def _extents(task: Task, batch: int, sequence: int) -> dict[str, int]:
         return {"b": b, "i": i, "j": j, "k": k}
     rows, width = task.operation.row_shape(batch, sequence)
     return {"b": 1, "i": rows, "j": 1, "k": width}
-
-
-def _weights(design: AcceleratorDesign, task: Task) -> tuple[int, int, bool]:
-    """Bits of an operation's weights (values, masks), and whether they are prefetched."""
-    operation = task.operation
-    if operation.kind == "add_norm":
-        assert isinstance(operation.inner, int)
-        return 2 * operation.inner * design.bits, 2 * operation.inner, True
-    if not operation.has_weight:
-        return 0, 0, True
-    assert isinstance(operation.inner, int) and isinstance(operation.outer, int)
-    elements = operation.inner * operation.outer
-    values = compressed_bits(task.weight_density, elements, design.bits)
-    biases = operation.outer * (design.accumulator_bits - 1)
-    stored = stored_elements(operation.outer, operation.inner, design.window)
-    taken = compressed_bits(task.weight_density, stored, design.bits) + biases
-    fits = (
-        taken <= design.weight_buffer_kib * 1024 * 8 / 2
-        and stored <= design.mask_buffer_kib * 1024 * 8 / 4
-    )
-    return values + biases, elements, fits

@@ -19,7 +19,11 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of all randomness.", min=0)]
 TaskName = Annotated[
-    str, typer.Option(help='"movie-sentences", or a data set such as "glue/sst2" with a network.')
+    str,
+    typer.Option(
+        help="movie-sentences, imdb, trec, trec-fine, sms-spam, the folder of a data set, or one "
+        "of the Hugging Face hub such as glue/sst2, with a network."
+    ),
 ]
 Technology = Annotated[
     str,

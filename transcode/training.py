@@ -9,8 +9,8 @@ from typing import Any
 
 from model.data import load_task
 from model.policy import PruningPolicy
+from model.pretraining import PretrainingRecipe, pretrain
 from model.recipe import Recipe
-from model.space import TransformerDesign
 from model.train import train
 from model.trained import final_test, summary
 
@@ -24,18 +24,37 @@ def train_one(
     epochs: float | None,
     final: bool,
     progress: Callable[[float, str], None],
+    sequence_length: int | None = None,
+    encoder: Path | None = None,
 ) -> dict[str, Any]:
     """Train a model, and open the test split if `final`; the object that --json prints."""
     recipe = Recipe() if epochs is None else replace(Recipe(), epochs=epochs)
-    loaded = load_task(task)
+    loaded = load_task(task, sequence_length)
     trained = train(
-        TransformerDesign.load(model),
+        model,
         loaded,
         policy,
         recipe,
         seed,
         folder,
         progress=lambda now: progress(now.fraction, now.phase),
+        encoder=encoder,
     )
     progress(1.0, "done")
     return summary(trained, final_test(trained, loaded) if final else None)
+
+
+def pretrain_one(
+    model: str,
+    seed: int,
+    folder: Path,
+    epochs: float | None,
+    progress: Callable[[float, str], None],
+) -> dict[str, Any]:
+    """Pre-train an encoder; the object that --json prints."""
+    recipe = PretrainingRecipe() if epochs is None else PretrainingRecipe(epochs=epochs)
+    made = pretrain(
+        model, folder, recipe, seed, progress=lambda now: progress(now.fraction, now.phase)
+    )
+    progress(1.0, "done")
+    return {**vars(made), "path": str(made.path)}

@@ -23,7 +23,7 @@ TREES, JOINED, FLAT = "trees", "joined", "flat"
 """The processing element without lanes and engines; its netlists joined; mapped as one."""
 
 AROUND = ("buffer of activations", "buffer of weights", "sequencer", "scan of lines",
-          "scan of pieces", "scan of places", "ports")
+          "scan of pieces", "scan of places", "loader", "ports")
 """What an accelerator has beside a processing element; lines are scanned twice."""
 
 Maker = tuple[Any, Callable[[], Any]]
@@ -148,20 +148,23 @@ def accelerator_makers(spec: AcceleratorSpec) -> dict[str, Maker]:
     from hwgen.units.accelerator.scan import LineScan, PieceScan, PlaceScan
     from hwgen.units.accelerator.sequencer import Sequencer
     from hwgen.units.buffer.rtl import Buffer
+    from hwgen.units.loader.rtl import Loader
     from hwgen.units.processing_element.rtl import ProcessingElement
 
     kinds: dict[type, Callable[[Any], str]] = {
         ProcessingElement: lambda _: "ProcessingElement",
         Buffer: lambda each: "WeightBuffer" if each.spec == spec.weights else "ActivationBuffer",
         Sequencer: lambda _: "Sequencer", LineScan: lambda _: "LineScan",
-        PieceScan: lambda _: "PieceScan", PlaceScan: lambda _: "PlaceScan"}
+        PieceScan: lambda _: "PieceScan", PlaceScan: lambda _: "PlaceScan",
+        Loader: lambda _: "Loader"}
     memories = {SynchronousMemory: lambda each: f"memory_{each.depth}x{each.width}"}
 
     def part(name: str) -> Any:
         return outline(parts_of(Accelerator(spec), kinds)[name], name, memories)
 
-    names = ("ActivationBuffer", "WeightBuffer", "Sequencer", "LineScan", "PieceScan", "PlaceScan")
-    owns = (spec.activations, spec.weights, None, None, None, None)
+    names = ("ActivationBuffer", "WeightBuffer", "Sequencer", "LineScan", "PieceScan", "PlaceScan",
+             "Loader")
+    owns = (spec.activations, spec.weights, None, None, None, None, spec.loader)
     found: dict[str, Maker] = {
         row: (own, lambda name=name: part(name))
         for row, name, own in zip(AROUND, names, owns, strict=False)}

@@ -19,7 +19,7 @@ from model.recording import RecordedProduct, Recording
 from model.space import TransformerDesign, operations
 from sim.masks import RecordedMasks
 from sim.reference import DeclaredDensities, walk_program
-from sim.schedule import Plan, Program
+from sim.schedule import NO_IMAGE, Plan, Program
 from sim.workload import Task
 
 Densities = tuple[float, float]
@@ -92,7 +92,7 @@ class Product:
         right = densities[1] if self.has_weight else math.nan
         task = Task(operation, densities[:len(reads)], right, 1.0)
         extents = dict(zip("bijk", self.extents, strict=True))
-        return Plan(design, task, extents, (True,) * len(reads), True, True, 0, 0, True, 0)
+        return Plan(design, task, extents, (True,) * len(reads), True, True, 0, 0, True, NO_IMAGE)
 
 
 def products(models: Iterable[str], sequence_length: int) -> list[Product]:
@@ -227,7 +227,8 @@ def _steps(design: AcceleratorDesign, product: Product, densities: Densities, va
            ) -> dict[str, Any]:
     """Walk a product once and say where its cycles go."""
     plan = product.plan(design, densities)
-    walk = walk_program(design, Program(0, (plan,)), _workload(product), values, keep_steps=True)
+    walk = walk_program(
+        design, Program(NO_IMAGE, (plan,)), _workload(product), values, keep_steps=True)
     times = walk.steps[1:]
     waits: Counter[str] = Counter()
     lanes = pipeline = others = without = 0.0

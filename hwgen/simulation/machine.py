@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hwgen.program import Descriptor, ProgramJob, StoredRows, Word, assemble
+from hwgen.program import Descriptor, MainMemory, ProgramJob, StoredRows, Word, assemble
 from hwgen.simulation.beats import pack
-from hwgen.simulation.module import VerilogModule
+from hwgen.simulation.module import Port, VerilogModule
 from hwgen.simulation.run import simulate
 from hwgen.simulation.simulators import Simulator, find_simulator
 from hwgen.units.buffer.golden import Image
@@ -30,18 +30,20 @@ STATUS = (
 
 @dataclass(frozen=True)
 class MachineCase:
-    """What is in the buffers, what runs, and what is read back.
+    """What is in the buffers and in main memory, what runs, and what is read back.
 
     Parameters
     ----------
     program : descriptors, or words that they were assembled to
     loads : by buffer, "activations" or "weights": the data of each word
     unloads : by buffer: words to read when the program has ended
+    memory : main memory; None where none may be asked
     """
 
     program: Sequence[Descriptor | int]
     loads: Mapping[str, Mapping[Word, int]] = field(default_factory=dict)
     unloads: Mapping[str, Iterable[Word]] = field(default_factory=dict)
+    memory: MainMemory | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def run_programs(
     Raises
     ------
     MissingToolError, BuildError, SimulationError
-        If there is no simulator, it refuses the Verilog, or the simulation breaks off.
+        If there is no simulator, it refuses the Verilog, or the simulation breaks off: also where
+        the machine asks main memory for more than its rate.
     """
     if not isinstance(simulator, Simulator):
         simulator = find_simulator(simulator)
@@ -96,6 +99,7 @@ def run_programs(
     unloads = [{name: list(words) for name, words in case.unloads.items()} for case in cases]
     request = {
         "ports": [port.to_json() for port in module.ports],
+        "layout": _memory_layout(ports),
         "cases": [
             {
                 "words": [f"{word:x}" for word in _words(case.program)],
@@ -107,6 +111,7 @@ def run_programs(
                     name: [access(name, word, read=1) for word in words]
                     for name, words in read.items()
                 },
+                "memory": _memory_request(case.memory, ports),
                 "limit": cycle_limit,
             }
             for case, read in zip(cases, unloads, strict=True)
@@ -134,7 +139,12 @@ def run_program_jobs(
     Of each job, what it did and a sentence for each difference; cycles are not compared.
     """
     cases = [
-        MachineCase(job.words, job.loads, {"activations": _result_words(spec, job.results)})
+        MachineCase(
+            job.words,
+            job.loads,
+            {"activations": _result_words(spec, job.results)},
+            job.memory,
+        )
         for job in jobs
     ]
     limits = [1000 + 4 * sum(job.step_cycles) for job in jobs]
@@ -190,6 +200,33 @@ def _differences(spec: BufferSpec, job: ProgramJob, found: MachineResult) -> lis
                 f"row {row}, element {element}: {rows[row, element]}, not {one.rows[row, element]}"
             )
     return said
+
+
+def _memory_layout(ports: Mapping[str, Port]) -> dict[str, int]:
+    """Layout of the ports to main memory, as `MainMemoryModel` takes it."""
+    fields = {
+        f"{name}.{one.name}": one
+        for name in ("memory", "memory_data")
+        for one in ports[name].fields
+    }
+    widths = {name: fields[f"memory.{name}"].width for name in ("address", "tag")}
+    return {name: one.offset for name, one in fields.items()} | widths
+
+
+def _memory_request(
+    memory: MainMemory | None, ports: Mapping[str, Port]
+) -> dict[str, Any] | None:
+    """Main memory as `MainMemoryModel` takes it."""
+    if memory is None:
+        return None
+    (width,) = (one.width for one in ports["memory_data"].fields if one.name == "word")
+    cycles = width / memory.bits_per_cycle
+    return {
+        "words": [f"{word:x}" for word in memory.words],
+        "latency": memory.latency_cycles,
+        "numerator": cycles.numerator,
+        "denominator": cycles.denominator,
+    }
 
 
 def _words(program: Sequence[Descriptor | int]) -> list[int]:

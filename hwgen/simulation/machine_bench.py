@@ -10,6 +10,7 @@ from typing import Any
 import cocotb
 
 from hwgen.simulation.bench import HALF_CYCLE, REQUEST, reset
+from hwgen.simulation.main_memory import MainMemoryModel
 
 RUNNING = 1
 """Status of a machine whose program runs."""
@@ -45,7 +46,9 @@ async def unload(dut: Any, buffer: str, reads: list[str]) -> list[str]:
     return found
 
 
-async def execute(dut: Any, words: list[int], limit: int) -> dict[str, Any]:
+async def execute(
+    dut: Any, words: list[int], memory: MainMemoryModel, limit: int
+) -> dict[str, Any]:
     """Give a program and note the cycle of each step's start and of the end."""
     payload, valid, ready = (
         getattr(dut, f"program__{part}") for part in ("payload", "valid", "ready")
@@ -59,7 +62,9 @@ async def execute(dut: Any, words: list[int], limit: int) -> dict[str, Any]:
             payload.set(words[given])
             valid.set(1)
             offered = True
+        memory.drive(number)
         await HALF_CYCLE
+        memory.sample(number)
         taken = offered and ready.value == 1
         if dut.issue.value == 1:
             starts.append(number)
@@ -86,10 +91,12 @@ async def programs(dut: Any) -> None:
     request = json.loads(Path(os.environ[REQUEST]).read_text())
     results = []
     for case in request["cases"]:
+        memory = MainMemoryModel(dut.memory, dut.memory_data, request["layout"], case["memory"])
         await reset(dut, request["ports"], {"activations": 0, "weights": 0})
         for buffer, writes in case["loads"].items():
             await load(dut, buffer, writes)
-        result = await execute(dut, [int(word, 16) for word in case["words"]], case["limit"])
+        words = [int(word, 16) for word in case["words"]]
+        result = await execute(dut, words, memory, case["limit"])
         result["unloads"] = {
             buffer: await unload(dut, buffer, reads) for buffer, reads in case["unloads"].items()
         }

@@ -7,6 +7,7 @@ from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.buffer.spec import BufferSpec
 from hwgen.units.lane.spec import LaneSpec
 from hwgen.units.layer_norm.spec import LayerNormSpec
+from hwgen.units.loader.spec import LoaderSpec
 from hwgen.units.mac_lane.spec import MacLaneSpec
 from hwgen.units.norm_engine.spec import NormEngineSpec
 from hwgen.units.pre_sparsity.spec import PreSparsitySpec
@@ -20,7 +21,9 @@ def least(lanes):
     line = {"bits": 4, "window": 4, "piece": 2}
     return AcceleratorSpec(
         activations=BufferSpec(**line, words=4, lines=8),
-        weights=BufferSpec(**line, words=4, lines=8, biases=4, bias_bits=8),
+        loader=LoaderSpec(
+            BufferSpec(**line, words=4, lines=8, biases=4, bias_bits=8, biases_together=2),
+            latency=2, rate_numerator=8, rate_denominator=1),
         lane=LaneSpec(PreSparsitySpec(2, 4, 4, 4), MacLaneSpec(2, 4, 9, "relu"), piece=2, tile_b=2,
                       tile_x=2, tile_y=2, segment_lines=2, lanes=lanes),
         softmax=SoftmaxEngineSpec(SoftmaxSpec(2, 4, 8), window=4, piece=2),
@@ -41,6 +44,8 @@ COMPUTE = {"compute": 1, "windows": 1, "closing": 1, "result_bank": 1,
 READ = {f"{side}_{name}": value for side in ("left", "right") for name, value in (
     ("enable", 1), ("bank", 1), ("b", 2), ("rows", 2), ("lines", 2))}
 WRITE = {"write_enable": 1, "write_b": 2, "write_rows": 4, "write_pieces": 2, "write_flush": 1}
+COPY = {"copy_enable": 1, "copy_biases": 1, "copy_lines": 3, "copy_values": 1, "copy_slots": 2,
+        "copy_address": 5}
 DRAIN, FILL = ({f"{way}_enable": 1} for way in ("drain", "fill"))
 
 

@@ -1,14 +1,14 @@
 """No step of an accelerator begins while a line, a tile, a piece or a lane of another is under way.
 
-The accelerator is the real one up to the ports of its buffers, lanes and engines: sequencer, scans,
-trees of registers, and what waits for them. Buffers give anything; a lane or an engine works for
-any time from its start on.
+The accelerator is the real one up to the ports of its buffers, lanes and engines: sequencer,
+scans, loader, trees of registers, and what waits for them. Buffers give anything; a lane or an
+engine works for any time from its start on; main memory answers every request once, at any time.
 """
 
 import re
 
 import pytest
-from accelerator import COMPUTE, DRAIN, FILL, READ, SPEC, WRITE, give, least, steps
+from accelerator import COMPUTE, COPY, DRAIN, FILL, READ, SPEC, WRITE, give, least, steps
 from amaranth.hdl import Cat, Module, Signal
 from insides import insides
 from mutations import mutated_class
@@ -88,6 +88,8 @@ def machine_claims(monkeypatch, spec=SPEC, only=None, program=None, original=Acc
         writing.append(claims.past(writing[-1]))
     claims.always("no word is written when a step begins", ~begins | ~Cat(writing).any())
 
+    _claim_loader(claims, dut, signals, begins)
+
     tiles = _registers(signals, r"element\.(place|clear)_\d+_0_valid")
     claims.always("no lane waits for its tile when a step begins",
                   ~begins | ~Cat(signals["places.active"], *tiles).any())
@@ -100,6 +102,25 @@ def machine_claims(monkeypatch, spec=SPEC, only=None, program=None, original=Acc
     if only == NEVER:
         claims.always(NEVER, ~was_read | ~dut.issue)
     return claims
+
+
+def _claim_loader(claims, dut, signals, begins):
+    """Claim that nothing of an image is under way when a step begins."""
+    claims.anything(dut.memory_data.as_value())
+    waiting = Signal(16, name="words_waited_for")
+    claims.assume(~dut.memory_data.valid | (waiting != 0))
+    claims.m.d.sync += waiting.eq(waiting + dut.memory.enable - dut.memory_data.valid)
+    left, ending = signals["loader.masks_left"], signals["loader.ending"]
+    claims.always("no word is waited for when a step begins", ~begins | (waiting == 0))
+    claims.always("no slot is left when a step begins",
+                  ~begins | ~(signals["loader.copying"] | signals["loader.slots_left"].any()))
+    claims.always("nothing is written into the weight buffer when a step begins", ~begins | ~Cat(
+        left.any(), signals["loader.counted"], signals["loader.arrived"]).any())
+    claims.always("every word that is waited for is counted",
+                  waiting == signals["loader.under_way"])
+    claims.always("the loader waits for its last mask", ~left.any() | (left < ending))
+    claims.always("the loader waits for its last write", ending.any() | ~Cat(
+        signals["loader.counted"], signals["loader.arrived"]).any())
 
 
 def _registers(signals, pattern):
@@ -130,7 +151,7 @@ def test_no_step_begins_before_its_operands_are_there(lanes, monkeypatch, tmp_pa
 
 def test_steps_begin(monkeypatch, tmp_path):
     with pytest.raises(Refuted, match=NEVER):
-        machine_claims(monkeypatch, SPEC, NEVER, steps(READ)).try_out(tmp_path, 50)
+        machine_claims(monkeypatch, SPEC, NEVER, steps(READ)).try_out(tmp_path, 60)
 
 
 ACTIVE = ("elaborate", '2 * spec.levels, "active_before"', '0, "active_before"')
@@ -149,6 +170,7 @@ READING = ("elaborate", " | reading", "")
     ((("_write", "asking = scan.active | drain.active", "asking = scan.active"),), DRAIN,
      "no sum is under way when a step begins"),
     ((("_read", " | fill.active", ""),), FILL, "no line is asked for when a step begins"),
+    ((("elaborate", "| loading)", ")"),), COPY, "no word is waited for when a step begins"),
 ])
 def test_a_machine_that_does_not_wait_is_refuted(
         mutations, fields, claim, monkeypatch, tmp_path):
@@ -157,4 +179,4 @@ def test_a_machine_that_does_not_wait_is_refuted(
         wrong = mutated_class(wrong, right, instead, method)
     claims = machine_claims(monkeypatch, SPEC, claim, steps(fields), wrong)
     with pytest.raises(Refuted, match=f"{claim}\nfrom reset"):
-        claims.try_out(tmp_path, 45)
+        claims.try_out(tmp_path, 60)

@@ -105,7 +105,10 @@ def sequencer_claims(sequencer_class, only=None, program=None):
     configured = Signal()
     with claims.m.If(dut.issue | dut.ended):
         claims.m.d.sync += configured.eq(dut.issue & (configured | dut.configure))
-    claims.always("a step has a configuration of its program", ~begins | configured)
+    step = dut.step
+    only_copies = ~Cat(step.compute, step.left_enable, step.right_enable, step.drain_enable,
+                       step.fill_enable, step.write_enable).any()
+    claims.always("a step has a configuration of its program", ~begins | configured | only_copies)
     _claim_extents(claims, dut, begins)
     _strengthen(claims, dut, signals, taken, configured)
     _claim_reachable(claims, dut, begins)
@@ -122,6 +125,10 @@ def _claim_extents(claims, dut, begins):
     claims.always("no walk is endless", (~begins | ~Cat(
         enable & (count == 0) for enable, walk in counts for count in walk).any())
         & (~(dut.issue & dut.configure & norm) | (c.weights_lines != 0)))
+    claims.always("no copy is without lines or slots", (~begins | ~step.copy_enable | (
+        (step.copy_lines != 0) & (step.copy_slots > step.copy_values)))
+        & (~(dut.issue & dut.configure) | (c.prefetch_lines == 0)
+           | (c.prefetch_slots > c.prefetch_values)))
     lines = Mux(product, lane.segment_lines, SPEC.norm.row_lines)
     claims.always("no line goes beyond an operand's memory", ~begins | ~Cat(
         step[f"{side}_enable"] & (step[f"{side}_lines"] > lines) for side in ("left", "right")
@@ -133,7 +140,7 @@ def _claim_extents(claims, dut, begins):
             | (step[f"{side}_b"] > SPEC.lanes * lane.tile_b),
             (step[f"{side}_rows"] > SPEC.softmax_engines) | (step[f"{side}_b"] != 1))
         for side, tile in room.items()).any())
-    claims.always("a row fits its engine", ~begins | product | _row_fits(c))
+    claims.always("a row fits its engine", ~begins | product | _row_fits(c) | ~step.compute)
     claims.always("a tile is one of the block and not beyond its lanes",
                   ~(begins & step.compute & product) | ~Cat(
                       (step[f"tiles_{name}"] == 0) | (step[f"tiles_{name}"] > c[f"unroll_{name}"])
@@ -164,7 +171,7 @@ def _strengthen(claims, dut, signals, taken, configured):
     claims.always("a program is open while it runs",
                   failed | (signals["opened"] == (dut.status == Status.RUNNING)))
     claims.always("a configuration is remembered", failed | (
-        signals["configured"] == ((configured & ~dut.ended) | dut.issue)))
+        signals["configured"] == ((configured & ~dut.ended) | (dut.issue & dut.configure))))
     c = dut.configuration
     product = c.kind == KINDS.index("product")
     sizes = {"b": SPEC.lane.tile_b, "i": SPEC.lane.tile_x, "j": SPEC.lane.tile_y}
@@ -194,7 +201,7 @@ def test_a_sequencer_is_safe(tmp_path):
 
 
 def test_a_program_comes_to_its_end(tmp_path):
-    sequencer_claims(Sequencer).reach(tmp_path, 26)
+    sequencer_claims(Sequencer).reach(tmp_path, 30)
 
 
 WRONG_HEADERS = (
@@ -209,7 +216,8 @@ END = Descriptor("end")
 @pytest.mark.parametrize(("method", "right", "wrong", "claim", "program"), [
     ("elaborate", "closing.eq(full &", "closing.eq(count.any() &",
      "a program begins with a header that names this design", None),
-    ("elaborate", "count.eq(0)", "count.eq(Mux(words[0][:4] == OPCODES['configure'], 4, 0))",
+    ("elaborate", "count.eq(0)", "count.eq(Mux(words[0][:4] == OPCODES['configure'],"
+     " DESCRIPTOR_WORDS, 0))",
      "a step begins when its descriptor is whole, and each but once", PROGRAM),
     ("elaborate", "full & ~self.busy", "full", "nothing begins while anything is busy", PROGRAM),
     ("elaborate", "with m.If(count == k):", "with m.If(count == (k ^ 1)):",
@@ -228,14 +236,20 @@ END = Descriptor("end")
      "descriptors change only when they begin", PROGRAM),
     ("_is_bad", "(~opened & ~is_a[\"header\"])", "Const(0)", "nothing begins outside a program",
      (PRODUCT,)),
-    ("_is_bad", "~configured | ", "", "a step has a configuration of its program",
-     (HEADER, Descriptor("step"))),
+    ("_is_bad", "(~configured & ~checks.only_copies(step))", "Const(0)",
+     "a step has a configuration of its program", (*PROGRAM[:2], END, HEADER, PROGRAM[2])),
+    ("_is_bad", " | checks.step_is_bad(step, loaded)", "", "no copy is without lines or slots",
+     (HEADER, Descriptor("step", {"copy_enable": 1, "copy_lines": 1}))),
+    ("_is_bad", " & checks.configuration_is_bad(configuration)", " & 0",
+     "no copy is without lines or slots",
+     (HEADER, Descriptor("configure", {**PRODUCT.fields, "prefetch_lines": 1}))),
     ("_is_bad", " | checks.step_is_bad(step, loaded)", "", "no walk is endless",
      (HEADER, PRODUCT, ENDLESS)),
     ("_is_bad", " & checks.configuration_is_bad(configuration)", " & 0", "a row fits its engine",
-     (HEADER, Descriptor("configure", {"kind": 1}), Descriptor("step"))),
+     (HEADER, Descriptor("configure", {"kind": 1}),
+      Descriptor("step", {"compute": 1, "tiles_i": 1}))),
 ])
 def test_a_wrong_sequencer_is_refuted(method, right, wrong, claim, program, tmp_path):
     claims = sequencer_claims(mutated_class(Sequencer, right, wrong, method), claim, program)
     with pytest.raises(Refuted, match=f"{claim}\nfrom reset"):
-        claims.try_out(tmp_path, 30)
+        claims.try_out(tmp_path, 45)

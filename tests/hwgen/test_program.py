@@ -109,7 +109,7 @@ def test_numbers_fit_their_fields() -> None:
 
 def test_words_by_hand() -> None:
     header = Descriptor("header", {"version": 3})
-    assert assemble([header, Descriptor("end")]) == [0x31, 0, 0, 0, 0, 0, 0, 0]
+    assert assemble([header, Descriptor("end")]) == [0x31, *9 * [0]]
     signed = Descriptor("configure", {"i_exponent": -1})
     assert disassemble(assemble([signed])) == [signed]
 
@@ -135,8 +135,8 @@ def test_what_no_descriptor_holds_is_refused(
 
 
 def test_words_that_are_no_descriptors_are_refused() -> None:
-    with pytest.raises(ValueError, match="^a program is a multiple of 4 words, not 5$"):
-        disassemble([0] * 5)
+    with pytest.raises(ValueError, match="^a program is a multiple of 5 words, not 6$"):
+        disassemble([0] * 6)
     unknown = [0] * DESCRIPTOR_WORDS + [len(FIELDS)] + [0] * (DESCRIPTOR_WORDS - 1)
     with pytest.raises(ValueError, match=r"^descriptor 1 has the unknown opcode 4; known: 0 to 3$"):
         disassemble(unknown)

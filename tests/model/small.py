@@ -40,3 +40,17 @@ def make_model(threshold, design=DESIGN, **policy):
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
     return model
+
+
+def labelled_examples(count):
+    """Examples of a data set, as a Trainer's collator takes them."""
+    made = batch(11, count)
+    labels = torch.randint(0, 2, (count,), generator=torch.Generator().manual_seed(3))
+    return [
+        {
+            "input_ids": made["input_ids"][number].tolist(),
+            "attention_mask": made["attention_mask"][number].tolist(),
+            "labels": int(labels[number]),
+        }
+        for number in range(count)
+    ]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from tiny import tiny_task
+from tiny import tiny_pairs, tiny_task
 
 from model import baseline
 from model.baseline import fit_baseline
@@ -18,6 +18,13 @@ def test_the_strength_is_the_best_on_validation(tmp_path: Path) -> None:
     assert found.strength in baseline.STRENGTHS
     test = open_test(task, tmp_path / "openings.json", "a test of the baseline")
     assert found.correct(test).shape == (36,) and found.correct(test).mean() > 0.9
+
+
+def test_of_a_pair_both_texts_are_read() -> None:
+    found = fit_baseline(tiny_pairs())
+    words = found.pipeline[0].get_feature_names_out()
+    assert {"the film", "it is", "nothing"} <= {*words}
+    assert found.correct(tiny_pairs().validation).shape == (27,)
 
 
 def test_of_equal_strengths_the_smallest_is_taken() -> None:

@@ -2,33 +2,15 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from small import DESIGN, EDGE, batch, make_model
 
-from hwgen.fixed_point import FixedPoint
-from model.calibration import Calibration, calibrate, exponent_of
+from model.calibration import Calibration, calibrate
+from model.exponents import Distribution, exponent_of
 from model.flexibert import FlexiBertForSequenceClassification
 from model.quantized import QuantizedModel
 from model.space import operations
-
-
-@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.integers(4, 24))
-def test_exponent_is_the_smallest_that_does_not_saturate(a, b, bits):
-    low, high = min(a, b), max(a, b)
-    exponent = exponent_of(low, high, bits)
-
-    def saturates(exponent):
-        wide = FixedPoint(62, exponent).quantize(np.array([low, high]))
-        number = FixedPoint(bits, exponent)
-        return wide[0] < number.minimum or wide[1] > number.maximum
-
-    assert not saturates(exponent)
-    if max(abs(low), abs(high)) > 1e-30:
-        assert saturates(exponent - 1)
 
 
 def test_exponents(pruned):
@@ -53,11 +35,6 @@ def test_exponents(pruned):
     assert 2**17 < largest * 2.0 ** -exponents["embedding"] < 2**19
     weight = model.encoder.layers[0].query.weight / DESIGN.layers[0].head_size ** 0.5
     assert 2**18 <= weight.abs().max() * 2.0 ** -exponents["0.query.weight"] < 2**19
-
-
-def test_zeros_have_an_exponent():
-    assert exponent_of(0.0, 0.0, 20) == -19
-    assert exponent_of(0.0, 5e-324, 20) == -128
 
 
 def test_gelu_of_negative_sums_is_not_finer_than_the_unit_allows():
@@ -101,3 +78,70 @@ def test_calibration_file(pruned, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({**json.loads(text), "bit": 3}))
     with pytest.raises(ValueError, match="unknown key 'bit' in Calibration; did you mean bits"):
         Calibration.load(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("method", ["mse", 99.0])
+def test_every_tensor_gets_the_exponent_of_its_method(method):
+    """Of weights, which are at hand, and of the embedding's result, which is computed again."""
+    model = make_model(0.1)
+    data = batch(7)
+    calibration = calibrate(model, [data], bits=6, method=method)
+    widest = calibrate(model, [data], bits=6)
+    assert calibration.method == str(method) and widest.method == "max"
+    weight = model.encoder.layers[0].query.weight.detach().double()
+    kept = data["attention_mask"].bool()
+    with torch.no_grad():
+        rows = model.encoder.embeddings
+        hidden = rows.norm(rows.word(data["input_ids"]) + rows.position.weight[:20]
+                           + rows.token_type.weight[0])[kept]  # fmt: skip
+    for name, values in (
+        ("0.query.weight", weight / DESIGN.layers[0].head_size ** 0.5),
+        ("embedding", hidden.double()),
+    ):
+        seen = Distribution(6)
+        seen.add(values)
+        assert calibration.exponents[name] == seen.exponent(method)
+    lower = [n for n, e in calibration.exponents.items() if e < widest.exponents[n]]
+    assert len(lower) > 3 and "0.attention_softmax" not in lower
+    for item in operations(DESIGN):
+        if item.kind == "product":
+            rounded = f"{item.writes}.rounded" if item.activation else item.writes
+            operands = (calibration.exponents[name] for name in item.roles.values())
+            assert calibration.exponents[rounded] >= sum(operands)
+
+
+def test_channels_have_the_exponents_of_their_own_weights():
+    model = make_model(0.0)
+    module = model.encoder.layers[0].feed_forward[0]
+    with torch.no_grad():
+        module.weight *= 2.0 ** -torch.arange(48.0)[:, None].clamp(max=12)
+        module.weight[1], module.bias[1] = 0.0, 0.0
+        module.bias[2] = 1000.0  # what an accumulator holds sets the exponent
+    calibration = calibrate(model, [batch(0)], bits=8, channels=True)
+    name = "0.feed_forward_0.weight"
+    exponents, tensor = calibration.channel_exponents[name], calibration.exponents[name]
+    assert set(calibration.channel_exponents) == {
+        f"{item.writes}.weight" for item in operations(DESIGN) if item.has_weight
+    }
+    assert exponents[0] == exponents[2] == tensor and min(exponents) < tensor - 3
+    left = calibration.exponents["0.attention_norm"]
+    shift = calibration.exponents["0.feed_forward_0.rounded"] - left - tensor
+    width = 16 + 5  # of an accumulator for sums of 32 products
+
+    def fits(channel, exponent):
+        bias = module.bias[channel].abs().item() * 2.0 ** -(left + exponent)
+        return shift + tensor - exponent < width and round(bias) < 2 ** (width - 2)
+
+    for channel, exponent in enumerate(exponents):
+        largest = module.weight[channel].abs().max().item()
+        own = exponent_of(-largest, largest, 8)
+        assert exponent <= tensor and (exponent == tensor or fits(channel, exponent))
+        assert exponent == min(own, tensor) or not fits(channel, exponent - 1)
+
+
+def test_channel_exponents_are_saved(tmp_path):
+    model = make_model(0.0)
+    made = calibrate(model, [batch(0)], bits=8, channels=True, method=99.9)
+    made.save(tmp_path / "channels.json")
+    assert Calibration.load(tmp_path / "channels.json") == made
+    assert made.method == "99.9"

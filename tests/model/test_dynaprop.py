@@ -6,11 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy_classifier import NumpyClassifier
 
 from model.configuration import FlexiBertConfig
 from model.dynaprop import DynaProp, prune
 from model.flexibert import FlexiBertForSequenceClassification, FlexiBertLayer
-from model.policy import PruningPolicy
+from model.policy import ACTIVATION_PLACES, GRADIENT_PLACES, PruningPolicy
 
 torch.set_num_threads(1)
 
@@ -64,7 +65,24 @@ def test_gradcheck_without_gradient_pruning():
         return layer(hidden, hidden, valid)[0][valid]
 
     assert (run(hidden) == 0).any()
+    assert distance_to_threshold(layer.pruner, 0.05, lambda: run(hidden)) > 1e-5
     assert torch.autograd.gradcheck(run, (hidden,), eps=1e-8, atol=1e-5)
+
+
+def distance_to_threshold(pruner, threshold, run):
+    """Least distance of any magnitude from the threshold that it is compared with."""
+    distances = []
+    original = pruner.store
+
+    def watch(values, layer, operation, valid_mask, *rest):
+        if pruner.policy.activation(layer, operation) > 0:
+            distances.append(float((values.detach().abs() - threshold).abs().min()))
+        return original(values, layer, operation, valid_mask, *rest)
+
+    pruner.store = watch
+    run()
+    del pruner.store
+    return min(distances)
 
 
 def cut(values, threshold):
@@ -168,6 +186,134 @@ def classifier(policy):
     )
     torch.manual_seed(0)
     return FlexiBertForSequenceClassification(config).double()
+
+
+def one_layer(policy):
+    design = {
+        "layers": [{"hidden": 6, "heads": ["sa_sdp"] * 2, "feed_forward": [5]}],
+        "vocabulary": 11,
+        "max_positions": 8,
+        "labels": 3,
+    }
+    config = FlexiBertConfig.of(design, policy, hidden_dropout=0.0, attention_dropout=0.0)
+    torch.manual_seed(7)
+    model = FlexiBertForSequenceClassification(config).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return model
+
+
+IDS = torch.tensor([[1, 4, 2, 9, 3], [5, 6, 10, 0, 0], [8, 2, 2, 7, 0]])
+LENGTHS, LABELS = [5, 3, 4], torch.tensor([2, 0, 1])
+MASK = (torch.arange(5)[None] < torch.tensor(LENGTHS)[:, None]).long()
+
+
+def test_gradcheck_of_all_parameters_of_a_classifier():
+    """τ_T = 0, and no magnitude within a thousand steps of τ_I: the analytic gradient is true."""
+    model = one_layer({"activation_threshold": 0.2, "activations_off": ()})
+    parameters = dict(model.named_parameters())
+
+    def run(*values):
+        given = dict(zip(parameters, values, strict=True))
+        return torch.func.functional_call(model, given, (IDS, MASK), {"labels": LABELS}).loss
+
+    distance = distance_to_threshold(model.dynaprop, 0.2, lambda: run(*parameters.values()))
+    assert distance > 1e-5
+    assert torch.autograd.gradcheck(run, tuple(parameters.values()), eps=1e-8, atol=1e-6)
+
+
+def compare_with_numpy(policy):
+    """Loss and all gradients of a model against the explicit backward pass; what was pruned."""
+    model = one_layer(policy)
+    loss = model(IDS, MASK, labels=LABELS).loss
+    loss.backward()
+    loaded = model.dynaprop.policy
+    weights = {name: p.detach().numpy() for name, p in model.named_parameters()}
+    reference = NumpyClassifier(
+        weights,
+        2,
+        {name: loaded.activation(0, name) for name in ACTIVATION_PLACES},
+        {name: loaded.gradient(0, name) for name in GRADIENT_PLACES},
+    )
+    assert loss.item() == pytest.approx(reference.run(IDS.numpy(), LENGTHS, LABELS), abs=1e-12)
+    for name, parameter in model.named_parameters():
+        np.testing.assert_allclose(
+            parameter.grad, reference.gradients[name], rtol=0, atol=1e-12, err_msg=name
+        )
+    return reference.pruned
+
+
+ALL = {"activation_threshold": 0.2, "activations_off": (), "gradient_threshold": 0.005}
+STORED = [name for name in ACTIVATION_PLACES if name in {
+    "embedding", "query", "key", "value", "score", "attention_softmax", "context",
+    "attention_output", "attention_norm", "feed_forward_0", "feed_forward_1",
+    "feed_forward_norm", "pooler", "pooler_tanh",
+}]  # fmt: skip
+ENTERED = [name for name in GRADIENT_PLACES if name in {*STORED, "classifier"}]
+
+
+def test_every_gradient_of_a_classifier_is_that_of_the_explicit_backward_pass():
+    pruned = compare_with_numpy(ALL)
+    assert len(pruned) > 20  # of 14 + 11 places
+
+
+@pytest.mark.parametrize("place", STORED)
+def test_each_stored_tensor_can_be_switched_off_alone(place):
+    assert place not in compare_with_numpy({**ALL, "activations_off": (place,)})
+
+
+@pytest.mark.parametrize("place", STORED)
+def test_each_stored_tensor_can_be_pruned_alone(place):
+    override = {"threshold": 0.4, "operation": place}
+    policy = {"activations_off": (), "overrides": [override]}
+    assert compare_with_numpy(policy) == {place}
+
+
+@pytest.mark.parametrize("place", ENTERED)
+def test_each_entering_gradient_can_be_pruned_alone(place):
+    override = {"threshold": 0.02, "operation": place, "role": "GRAD_OUTPUT"}
+    assert compare_with_numpy({"overrides": [override]}) == {f"{place} gradient"}
+
+
+@pytest.mark.parametrize("place", ENTERED)
+def test_each_entering_gradient_can_be_switched_off_alone(place):
+    policy = {**ALL, "gradient_threshold": 0.02, "gradients_off": (place,)}
+    assert f"{place} gradient" not in compare_with_numpy(policy)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"activation_threshold": 0.3, "activations_off": (), "gradient_threshold": 1e-3},
+        {"selection": "top_k_row", "activation_density": 0.5, "gradient_density": 0.5},
+        {"selection": "top_k_tensor", "activation_density": 0.5, "gradient_density": 0.5},
+    ],
+)
+def test_masked_positions_are_neither_compared_nor_heard(policy):
+    """What lies under the mask stays as computed, and changes neither logits nor gradients."""
+    found = []
+    for filling in (0, 6):
+        model = one_layer(policy)
+        seen = {}
+        original = model.dynaprop.store
+
+        def watch(values, layer, operation, valid_mask, *rest, original=original, seen=seen):
+            made = original(values, layer, operation, valid_mask, *rest)
+            if valid_mask is not None:
+                under = ~valid_mask.expand(values.shape)
+                assert torch.equal(made[under], values[under])
+                seen[operation] = int((made[under] != 0).sum()) if under.any() else 0
+            return made
+
+        model.dynaprop.store = watch
+        ids = torch.where(MASK == 1, IDS, filling)
+        made = model(ids, MASK, labels=LABELS)
+        made.loss.backward()
+        del model.dynaprop.store
+        assert seen["query"] > 0 and seen["score"] > 0
+        found.append([made.logits.detach(), *gradients(model).values()])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
 
 
 def gradients(model):

@@ -16,9 +16,10 @@ from hwgen.units.layer_norm.golden import golden as layer_norm
 from hwgen.units.mac_lane.golden import product
 from hwgen.units.residual_add.golden import golden as residual_add
 from hwgen.units.softmax.golden import golden as softmax
-from model.calibration import calibrate, exponent_of
+from model.calibration import calibrate
 from model.configuration import FlexiBertConfig
 from model.dynaprop import prune as float_prune
+from model.exponents import exponent_of
 from model.flexibert import FlexiBertForSequenceClassification
 from model.quantized import QuantizedModel
 from model.recording import Recording
@@ -80,7 +81,6 @@ def test_is_exact_to_rounding_without_pruning():
         logits = model.double()(**batch(7)).logits
     error = (quantized.logits(**batch(7)) - logits).abs()
     assert error.max() < 5e-3 and error.median() < 3e-4
-    assert max(quantized.saturation().values()) < 1e-3
 
 
 def test_relu_and_an_unpruned_residual():
@@ -250,20 +250,56 @@ def test_threshold_fits_its_port():
     assert not quantized.record(**batch(1, 2)).tensors["0.value"].any()
 
 
-def test_saturation_is_counted():
+def test_the_pass_shows_all_that_it_rounds(pruned):
+    """Before pruning, with a mask; the sums before GELU and before a layer norm as well."""
+    *_, quantized = pruned
+    seen = {}
+    data = batch(3, 5)
+    quantized.logits(**data, look=lambda name, values, valid: seen.update({name: (values, valid)}))
+    parameters = (".weight", ".gamma", ".beta", "_rows")
+    assert set(seen) == {n for n in quantized.exponents if not n.endswith(parameters)}
+    recording = quantized.record(**data)
+    for name, stored in recording.tensors.items():
+        values, valid = seen[name]
+        kept, _ = prune(values, quantized.thresholds[name], valid)
+        np.testing.assert_array_equal(kept.numpy(), stored)
+    assert (seen["0.value"][0].numpy() != recording.tensors["0.value"]).any()
+    exponents = quantized.exponents
+    rounded = seen["0.feed_forward_0.rounded"][0] * 2.0 ** exponents["0.feed_forward_0.rounded"]
+    made = seen["0.feed_forward_0"][0] * 2.0 ** exponents["0.feed_forward_0"]
+    unit = 2.0 ** exponents["0.feed_forward_0"]
+    torch.testing.assert_close(
+        torch.nn.functional.gelu(rounded.double()), made.double(), atol=unit, rtol=0
+    )
+
+
+def test_channels_round_weights_less():
+    """Each column is rounded at its own exponent, and gives the product that it gives in float."""
     model = make_model(0.0)
-    calibration = calibrate(model, [batch(0)])
-    exponents = {**calibration.exponents, "0.value": calibration.exponents["0.value"] - 3}
-    coarse = calibration.model_copy(update={"exponents": exponents})
-    quantized = QuantizedModel(model, coarse, EDGE)
-    data = batch(0)
-    quantized.logits(**data)
     with torch.no_grad():
-        stored = model.encoder.embeddings(data["input_ids"], None, data["attention_mask"].bool())[0]
-        value = model.encoder.layers[0].value(stored)[data["attention_mask"].bool()]
-    beyond = (value.abs() > 2.0 ** (19 + exponents["0.value"])).double().mean().item()
-    assert 0.001 < beyond == pytest.approx(quantized.saturation()["0.value"], rel=0.02)
-    assert "0.attention_softmax" not in quantized.saturation()
+        for module in model.products().values():
+            module.weight *= 2.0 ** -(torch.arange(len(module.weight)) % 7)[:, None]
+    wide = EDGE.model_copy(update={"fraction_bits": 6})
+    data = [batch(0)]
+    plain = QuantizedModel(model, calibrate(model, data, bits=10), wide)
+    finer = QuantizedModel(model, calibrate(model, data, bits=10, channels=True), wide)
+    weight = model.encoder.layers[0].value.weight.detach().double()
+    exponents = torch.tensor(finer.calibration.channel_exponents["0.value.weight"])
+    back = finer.integers["0.value.weight"].T * 2.0 ** exponents.double()[:, None]
+    assert ((back - weight).abs() <= 2.0 ** (exponents.double()[:, None] - 1)).all()
+    coarse = plain.integers["0.value.weight"].T * 2.0 ** plain.exponents["0.value.weight"]
+    assert (back - weight).abs().mean() < (coarse - weight).abs().mean() / 3
+    with torch.no_grad():
+        logits = model.double()(**batch(7)).logits
+    errors = [(one.logits(**batch(7)) - logits).abs().mean().item() for one in (plain, finer)]
+    assert logits.std() > 0.05 > 0.01 > max(errors)
+
+
+def test_channels_are_not_recorded_for_hardware():
+    model = make_model(0.0)
+    quantized = QuantizedModel(model, calibrate(model, [batch(0)], channels=True), EDGE)
+    with pytest.raises(ValueError, match="one shift for a whole product.*without channels"):
+        quantized.record(**batch(0))
 
 
 @pytest.mark.slow

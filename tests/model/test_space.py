@@ -1,15 +1,27 @@
 """Designs, the forms they come in, their operations, and spaces."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.space import LayerDesign, TransformerDesign, TransformerSpace, operations, parameters
+from model.operations import unmodelled_heads
+from model.policy import ACTIVATION_PLACES, GRADIENT_PLACES
+from model.space import (
+    HEAD_OPERATIONS,
+    LayerDesign,
+    TransformerDesign,
+    TransformerSpace,
+    encoder_operations,
+    operations,
+    parameters,
+)
 
 
 @pytest.mark.golden
@@ -30,11 +42,14 @@ def test_parameters_are_those_of_the_module():
     from model.configuration import FlexiBertConfig
     from model.flexibert import FlexiBertForSequenceClassification
 
+    heads = ["c_5", "sa_sdp", "l_dft", "sa_wma", "c_13", "sa_wma", "l_dct", "c_9"]
     design = TransformerDesign.load(
         {
             "layers": [
                 {"hidden": 10, "heads": ["sa_sdp"] * 3, "feed_forward": [7, 9]},
                 {"hidden": 8, "heads": ["sa_sdp"], "feed_forward": [5]},
+                {"hidden": 26, "heads": heads, "feed_forward": [5, 6, 7]},
+                {"hidden": 8, "heads": ["l_dct"] * 2, "feed_forward": [5]},
             ],
             "vocabulary": 20,
             "max_positions": 6,
@@ -44,9 +59,13 @@ def test_parameters_are_those_of_the_module():
     model = FlexiBertForSequenceClassification(FlexiBertConfig.of(design))
     assert parameters(design) == sum(p.numel() for p in model.parameters())
     products = model.products()
-    for item in operations(design):
-        if item.has_weight:
-            assert products[item.writes].weight.shape == (item.outer, item.inner)
+    for item in encoder_operations(design):
+        if item.kind == "convolution" and item.has_weight:
+            assert products[item.writes].weight.shape == (item.heads, item.outer, item.inner)
+        elif item.has_weight:
+            shape = products[item.writes].weight.shape
+            assert shape[-2:] == (item.outer, item.inner)
+            assert shape[:-2] in ((), (item.heads,))
 
 
 def test_published_form_loads_and_saves(tmp_path):
@@ -259,8 +278,63 @@ def test_other_operations_are_refused():
     design = TransformerDesign.load(
         {"l": 2, "o": [["sa_sdp_8"], ["c_5_8"]], "h": [8, 8], "f": [[8]] * 2}
     )
-    with pytest.raises(ValueError, match="c_5 in layer 1 is not modelled yet; use sa_sdp"):
+    with pytest.raises(ValueError, match="c_5 in layer 1 is not modelled yet; use sa_sdp.*train"):
         operations(design)
+    assert unmodelled_heads(design) == ["c_5 in layer 1"]
+    assert unmodelled_heads(TransformerDesign.load("bert-tiny")) == []
+
+
+def test_what_a_model_of_every_operation_is_made_of():
+    heads = ("sa_sdp", "c_5", "l_dft", "sa_wma", "sa_sdp")
+    layer = LayerDesign(hidden=40, heads=heads, feed_forward=(8,))
+    design = TransformerDesign(layers=(layer, layer.model_copy(update={"heads": ("l_dct",) * 2})))
+    made = encoder_operations(design)
+    written = {"word_rows", "position_rows"}
+    for item in made:
+        assert set(item.reads) <= written
+        assert item.writes not in written
+        written.add(item.writes)
+    by_name = {item.writes: item for item in made}
+    assert by_name["0.query"].members == by_name["0.key"].members == (0, 1, 3, 4)
+    assert by_name["0.query"].outer == 32 and by_name["0.value"].outer == 40
+    assert by_name["0.value"].members == by_name["1.value"].members == ()
+    assert by_name["0.score"].members == (0, 4) and by_name["0.score"].heads == 2
+    assert by_name["0.sa_wma.score"].roles == {"LEFT": "0.sa_wma.query_weighted", "RIGHT": "0.key"}
+    assert by_name["0.l_dft.transform"].outer == 16 and by_name["0.l_dft.context"].sums == 2
+    assert by_name["1.l_dct.transform"].outer == 20 and by_name["1.l_dct.context"].sums == 1
+    assert by_name["0.c_5.context"].roles == {"LEFT": "0.c_5.kernel", "RIGHT": "0.value"}
+    assert by_name["0.heads"].reads == (
+        "0.context", "0.c_5.context", "0.l_dft.context", "0.sa_wma.context",
+    )  # fmt: skip
+    assert by_name["0.heads"].roles == {}
+    assert by_name["0.attention_output"].reads == ("0.heads",)
+    assert by_name["1.attention_output"].reads == ("1.l_dct.context",)
+    assert "1.query" not in by_name and "1.heads" not in by_name
+
+
+def test_documentation_names_what_each_head_stores():
+    text = (Path(__file__).parents[2] / "docs" / "heads.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.*) \| .* \|$", text, re.MULTILINE)
+    stored = {name: re.sub(r" \(.*?\)", "", cell).split(", ") for name, cell in rows}
+    for head in HEAD_OPERATIONS:
+        layer = LayerDesign(hidden=8, heads=(head,), feed_forward=(8,))
+        made = [item.name for item in encoder_operations(TransformerDesign(layers=(layer,)))]
+        described = stored["c_k" if head.startswith("c_") else head]
+        assert described == made[1 : made.index("attention_output")]
+        kept = [name for name in described if name not in ACTIVATION_PLACES]
+        assert kept == (["kernel_logits"] if head.startswith("c_") else [])
+    assert len(stored) == 5
+
+
+def test_places_are_what_operations_write():
+    """Every product has a place for its gradient, every stored tensor one for its own pruning."""
+    layer = LayerDesign(hidden=24, heads=HEAD_OPERATIONS, feed_forward=(8, 8, 8))
+    other = LayerDesign(hidden=16, heads=("sa_sdp",), feed_forward=(8,))
+    made = encoder_operations(TransformerDesign(layers=(layer, other)))
+    products = {i.name for i in made if i.kind in ("product", "transform", "convolution")}
+    assert set(GRADIENT_PLACES) == products
+    stored = {item.name for item in made} - {"heads", "classifier", "kernel_logits"}
+    assert set(ACTIVATION_PLACES) == stored
 
 
 @pytest.mark.golden

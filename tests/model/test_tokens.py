@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from model.teacher import model_inputs
 from model.tokens import Tokens, evaluation_batches, tokenize, training_batches
 
 
@@ -12,6 +13,25 @@ def test_texts_are_cut_with_the_closing_token_kept() -> None:
     assert not tokens.ids[0, 5:].any()
     assert tokens.ids[1, 0] == 101 and tokens.ids[1, -1] == 102
     assert len(tokens) == 2
+
+
+def test_of_a_pair_the_longer_text_is_cut_and_the_second_is_of_type_1() -> None:
+    tokens = tokenize([("good " * 50, "a film"), ("a", "b")], 12)
+    film = [1037, 2143]
+    assert tokens.ids[0].tolist() == [101, *([2204] * 7), 102, *film, 102]
+    assert tokens.ids[1].tolist() == [101, 1037, 102, 1038, 102, *([0] * 7)]
+    assert tokens.types is not None
+    assert tokens.types[0].tolist() == [0] * 9 + [1] * 3
+    assert tokens.types[1].tolist() == [0, 0, 0, 1, 1, *([0] * 7)]
+    assert tokens.lengths.tolist() == [12, 5]
+    inputs = model_inputs(tokens, np.array([1]))
+    assert inputs["token_type_ids"].tolist() == [[0, 0, 0, 1, 1]]
+    single = tokenize(["a"], 12)
+    assert single.types is None and set(model_inputs(single, np.array([0]))) == {
+        "input_ids", "attention_mask",
+    }  # fmt: skip
+    again = tokenize(["good " * 50], 16)  # cutting pairs leaves the tokenizer as it was
+    assert again.lengths.tolist() == [16]
 
 
 def test_a_batch_is_as_wide_as_its_longest_text() -> None:

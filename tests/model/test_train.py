@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
-from tiny import SMALL, FakeTeacher, same, tiny_task
+from tiny import SMALL, FakeTeacher, same, tiny_pairs, tiny_task
 
 from model import data, loop, train, trained
 from model.cache import write_json
@@ -221,11 +222,35 @@ def test_designs_that_do_not_fit_the_task_are_refused(tmp_path: Path) -> None:
     for change, message in (
         ({"vocabulary": 100}, "vocabulary must be 30522, the tokenizer's, not 100"),
         ({"max_positions": 16}, "max_positions must be at least the task's sequence_length, 32"),
-        ({"labels": 3}, "labels must be 2, the task's, not 3"),
+        ({"labels": 3}, "labels must be 2, the task's, not 3; change the design with model_copy"),
     ):
         with pytest.raises(ValueError, match=message):
             train.train(SMALL.model_copy(update=change), TASK, POLICY, RECIPE, 0, tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+def test_the_classifier_of_a_named_design_is_the_tasks(tmp_path: Path) -> None:
+    pairs = tiny_pairs()
+    named = SMALL.model_dump(mode="json")
+    SMALL.save(tmp_path / "small.json")
+    assert named["labels"] == 2
+    made = train.train(named, pairs, POLICY, RECIPE.rung(0.1), 1, tmp_path / "mapping")
+    from_file = train.train(
+        str(tmp_path / "small.json"), pairs, POLICY, RECIPE.rung(0.1), 1, tmp_path / "file"
+    )
+    assert made.design.labels == made.model.config.num_labels == 3
+    assert same(made.model, from_file.model) and made.design == from_file.design
+    assert made.trace.design_hash == SMALL.model_copy(update={"labels": 3}).design_hash
+    assert made.model.classifier.weight.shape == (3, 16)
+
+
+def test_pairs_of_three_classes_are_learned(tmp_path: Path) -> None:
+    """Which needs both texts: the noun of the one against the noun of the other."""
+    recipe = Recipe(epochs=12, batch_size=8, learning_rate=1e-2)
+    made = train.train(SMALL.model_dump(), tiny_pairs(), POLICY, recipe, 1, tmp_path / "model")
+    assert made.validation_accuracy > 0.6 and made.validation_n == 27  # a third by chance
+    moved = made.model.encoder.embeddings.token_type.weight - TABLES["type"]
+    assert moved.abs().max() > 1e-3  # the second text's row is read
 
 
 def test_progress_says_what_is_done_and_left(tmp_path: Path) -> None:
@@ -242,7 +267,34 @@ def test_progress_says_what_is_done_and_left(tmp_path: Path) -> None:
 def test_weights_are_safetensors_only(reference: TrainedModel) -> None:
     assert load_file(reference.path / "model.safetensors")
     suffixes = {path.suffix for path in reference.path.iterdir()}
-    assert suffixes <= {".safetensors", ".json"}
+    assert suffixes <= {".safetensors", ".json", ".md"}
+
+
+def test_the_folder_is_a_hugging_face_model_with_its_card(reference: TrainedModel) -> None:
+    classify = transformers.pipeline("text-classification", str(reference.path), device="cpu")
+    texts, labels = TASK.validation.texts[:8], TASK.validation.labels[:8]
+    expected = reference.correct(TASK.validation)[:8]
+    for text, label, correct in zip(texts, labels, expected, strict=True):
+        assert (classify(text)[0]["label"] == TASK.label_names[label]) == correct
+    card = (reference.path / "README.md").read_text()
+    assert TASK.split_hash in card and f"{reference.validation_accuracy:.4f} | 36" in card
+    assert "`fake`, validation accuracy 1.0000" in card and "activations | 0.02" in card
+
+
+def test_heads_of_every_operation_train(tmp_path: Path) -> None:
+    heads = ("c_5", "sa_wma", "l_dft", "sa_sdp")
+    layer = SMALL.layers[0].model_copy(update={"heads": heads})
+    design = SMALL.model_copy(update={"layers": (layer,)})
+    model = train.train(design, TASK, POLICY, RECIPE, 1, tmp_path / "model")
+    assert model.validation_accuracy > 0.9
+    assert not (model.path / "calibration.json").exists()
+    assert {record.head for record in model.trace.records} == {None, 0, 1, 2, 3}
+    assert {p.operation for p in model.gradients.products} >= {"kernel_logits", "transform"}
+    initial = train.initial_model(design, POLICY, TASK, 0.1, seed=1).encoder.layers[0].heads
+    assert torch.equal(initial["sa_wma"].query_weighted.weight, torch.eye(4)[None])
+    assert 0.1 < initial["c_5"].key_convolution.weight.std() < 0.6  # 0.6 / √4 = 0.3
+    with pytest.raises(ValueError, match="c_5 in layer 0 is not modelled yet; use sa_sdp"):
+        train.calibrated(model.model, TASK)
 
 
 def test_embeddings_of_absent_tokens_keep_their_projection(reference: TrainedModel) -> None:
@@ -269,6 +321,9 @@ def test_the_test_split_is_opened_once_on_record(
     assert final_test(model, TASK) == result
     (opening,) = json.loads(record.read_text())
     assert opening["n"] == 36 and opening["split_hash"] == TASK.split_hash
+    assert f"| test | float | {result.test_accuracy:.4f} | 36 |" in (
+        (model.path / "README.md").read_text()
+    )
     final = summary(model, result)
     assert final["test_accuracy"] == result.test_accuracy and final["baseline_test_n"] == 36
     assert final["validation_accuracy"] == model.validation_accuracy

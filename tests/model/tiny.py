@@ -31,6 +31,23 @@ def tiny_task(count: int = 240) -> Task:
     )  # fmt: skip
 
 
+def tiny_pairs(count: int = 180) -> Task:
+    """Pairs of nouns in three classes: the same noun, another, or none in the second text."""
+    rng = np.random.default_rng(0)
+    nouns = ["film", "plot", "cast", "score"]
+    examples = []
+    for number in range(count):
+        label = number % 3
+        noun, other = rng.choice(nouns, 2, replace=False)
+        second = (noun, other, "nothing")[label]
+        examples.append(((f"the {noun} number {number}", f"it is {second}"), label))
+    splits = carve(examples, SHARES)
+    return Task(
+        "pairs", ("same", "other", "none"), 24, "made up", "CC0-1.0",
+        splits["train"], splits["validation"], splits["test"],
+    )  # fmt: skip
+
+
 class FakeTeacher:
     """Knows every answer."""
 
@@ -39,7 +56,7 @@ class FakeTeacher:
 
     def logits(self, task: Task, progress: object = None) -> np.ndarray:
         """Confident logits of the right label."""
-        return np.eye(2, dtype=np.float32)[task.train.labels] * 4
+        return np.eye(task.labels, dtype=np.float32)[task.train.labels] * 4
 
 
 def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import pytest
 
 from hwgen.design import LOOP_ORDERS, AcceleratorDesign
 from hwgen.program import INITIAL, Descriptor, assemble, disassemble
+from hwgen.units.accelerator.spec import AcceleratorSpec
 from model.operations import Operation
 from model.recording import RecordedProduct, RecordedRows
 from sim.assembly import descriptors, header, program
 from sim.homes import Constants, Homes, Walk
-from sim.schedule import Plan
+from sim.images import image
+from sim.schedule import NO_IMAGE, Plan
+from sim.weights import FIRST, Images, Place, WeightPlaces, weight_blocks
 from sim.workload import Task
 
 
@@ -27,17 +31,19 @@ def design(**changes: Any) -> AcceleratorDesign:
 
 
 def plan(
-    made: AcceleratorDesign, extents: Sequence[int], kind: str = "product", has_weight: bool = True
+    made: AcceleratorDesign, extents: Sequence[int], kind: str = "product", has_weight: bool = True,
+    streams: bool = False,
 ) -> Plan:
     reads = ("left",) if has_weight else ("left", "right")
     operation = Operation(
         "one", None, kind, 1, has_weight, False, "sequence", 1, 1, reads, "one")  # type: ignore[arg-type]
     task = Task(operation, (1.0,) * len(reads), 1.0, 1.0)
     sizes = dict(zip("bijk", extents, strict=True))
-    return Plan(made, task, sizes, (True,) * len(reads), True, True, 0, 0, True, 0)
+    return Plan(made, task, sizes, (True,) * len(reads), True, True, 0, 0, not streams, NO_IMAGE)
 
 
-HOMES = Homes((Walk(10, 2, 6), Walk(5, 2)), Walk(40, 1, 3), 64, 96, bias=3)
+HOMES = Homes((Walk(10, 2, 6), Walk(5, 2)), Walk(40, 1, 3), 64, 96,
+              images=Images({FIRST: 1000}, (Place(5, 7, 3),)))
 READ_LEFT = {"left_enable": 1, "left_b": 1, "left_lines": 1}
 READ_RIGHT = {"right_enable": 1, "right_b": 1, "right_lines": 1, "right_rows": 2,
               "right_weights": 1, "bias": 3}
@@ -76,6 +82,84 @@ def test_a_product_by_hand() -> None:
     assert {name: value for name, value in configuration.fields.items() if value} == expected
     found = [{name: value for name, value in one.fields.items() if value} for one in steps]
     assert found == STEPS
+
+
+def test_a_product_with_its_weight_in_blocks_by_hand() -> None:
+    product = plan(design(), (1, 3, 2, 6), streams=True)
+    places = Place(32, 16, 4), Place(48, 24, 6)
+    homes = replace(HOMES, reads=(HOMES.reads[0], Walk(32, 1)),
+                    images=Images({(0, 0): 1000, (0, 4): 1005}, places))
+    configuration, *steps = descriptors(product, homes, Constants(3, 2))
+    assert configuration.fields["right_row_stride"] == 1
+    found = [{name: value for name, value in one.fields.items()
+              if value and name.startswith(("right_line", "right_rows", "bias", "copy"))}
+             for one in steps]
+    # A word of 80 bits holds one bias. Each segment's two columns are a line each: one group.
+    first = {"copy_enable": 1, "copy_address": 1000, "copy_biases": 2, "copy_lines": 2,
+             "copy_values": 2, "copy_slots": 20, "copy_line": 32, "copy_word": 16, "copy_bias": 4}
+    second = {"copy_enable": 1, "copy_address": 1005, "copy_lines": 2, "copy_values": 2,
+              "copy_slots": 20, "copy_line": 48, "copy_word": 24, "copy_bias": 6}
+    read = {"right_rows": 2, "right_lines": 1}
+    assert found == [
+        {**read, "right_line": 32, "bias_enable": 1, "bias": 4, **second},
+        {**read, "right_line": 48, "bias": 6, **first},
+        {**read, "right_line": 32, "bias_enable": 1, "bias": 4, **second},
+        {**read, "right_line": 48, "bias": 6},
+        {}, {}]
+
+
+@pytest.mark.parametrize("order", LOOP_ORDERS)
+def test_a_block_is_there_when_it_is_read_and_none_comes_where_one_is_read(order: str) -> None:
+    made = design(loop_order=order, lanes_per_pe=3)
+    product = plan(made, (2, 9, 11, 13), streams=True)
+    images = WeightPlaces(AcceleratorSpec.of(made).weights).take(product)
+    homes = Homes((Walk(0, 4, 36), Walk(images.places[0].line, 1)), Walk(200, 3, 27), 0, 64,
+                  images=images)
+    whole = program([product], {"one": homes}, {"one": Constants(9, 11)})
+    held: dict[int, int] = {}
+    steps = [part.fields for part in whole if part.opcode == "step"]
+    blocks = [block for step in product.steps() for block in
+              (transfer.block for transfer in step.dispatch if transfer.operand == "right")]
+    read = 0
+    for fields in steps:
+        if fields.get("right_enable"):
+            block = blocks[read]
+            read += 1
+            assert held[fields["right_line"]] == images.addresses[block.j[0], block.k[0]]
+            assert fields["bias_enable"] == (block.k[0] == 0)
+            assert fields.get("copy_line") != fields["right_line"]
+        if fields.get("copy_enable"):
+            held[fields["copy_line"]] = fields["copy_address"]
+    assert read == len(blocks) >= len(weight_blocks(product)) == len(set(images.addresses.values()))
+
+
+def test_what_the_next_operation_needs_comes_meanwhile() -> None:
+    made = design()
+    load = image(made, 30, 20, 5)
+    first = replace(plan(made, (1, 3, 2, 6)), load=load)
+    norm = plan(made, (1, 3, 1, 6), kind="add_norm")
+    following = Images({FIRST: 77}, (Place(64, 32, 8),))
+    configuration, *steps = descriptors(first, HOMES, Constants(3, 2), following)
+    found = {name.removeprefix("prefetch_"): value for name, value in configuration.fields.items()
+             if name.startswith("prefetch_")}
+    assert found == {"address": 77, "biases": 5, "lines": 30, "values": load.values,
+                     "slots": load.slots, "line": 64, "word": 32, "bias": 8}
+    shares = [one.fields["prefetch_slots"] for one in steps]
+    assert len(set(shares)) == 1 and sum(shares) >= load.all_slots > sum(shares[1:])
+    with pytest.raises(ValueError, match="one loads an image that has no place"):
+        descriptors(first, HOMES, Constants(3, 2))
+    norm = replace(norm, task=replace(
+        norm.task, operation=replace(norm.task.operation, writes="two")))
+    homes = {"one": HOMES, "two": replace(HOMES, images=following)}
+    constants = {"one": Constants(3, 2), "two": Constants(3, 6)}
+    both = program([replace(first, load=norm.image), norm], homes, constants)
+    configurations = [part.fields for part in both if part.opcode == "configure"]
+    assert configurations[0]["prefetch_lines"] == norm.image.lines
+    assert configurations[0]["prefetch_address"] == 77
+    assert configurations[1]["weights_line"] == 64
+    assert not any(name.startswith("prefetch") for name in configurations[1])
+    with pytest.raises(ValueError, match="one does not load what two finds in its buffer"):
+        program([first, norm], homes, constants)
 
 
 @pytest.mark.parametrize("order", LOOP_ORDERS)
@@ -119,7 +203,8 @@ def test_rows_of_heads_and_batches_are_a_walk() -> None:
 def test_a_program_has_a_header_and_an_end_and_comes_back_from_its_words() -> None:
     product = plan(design(), (1, 3, 2, 6))
     made = program([product], {"one": HOMES}, {"one": Constants(3, 2)})
-    assert [part.opcode for part in made] == ["header", "configure", *6 * ["step"], "end"]
+    opcodes = [part.opcode for part in made]
+    assert opcodes == ["header", "step", "configure", *6 * ["step"], "end"]
     plain = [Descriptor(part.opcode, {name: value for name, value in part.fields.items() if value})
              for part in made]
     assert disassemble(assemble(made)) == plain

@@ -1,5 +1,6 @@
 """ELECTOR against the reference walk, on random designs that cover what can differ."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +12,13 @@ from hwgen.technology.constants import Technology
 from model.space import TransformerDesign
 from sim import Workload, evaluate
 from sim.closed_form import Population, task_sums
+from sim.dataflow import product_steps
+from sim.images import lines_per_cycle, memory_rate
 from sim.lanes import LaneTimes
 from sim.reference import Walk, walk
 from sim.reference_energy import energy_pj
 from sim.schedule import Plan, schedule
+from sim.tiling import loop_dimensions, tile_product
 
 MODEL = TransformerDesign.load(
     {
@@ -71,9 +75,46 @@ def random_design(rng: np.random.Generator, order: str, **fixed: Any) -> Acceler
     )
 
 
-def bins(plan: Plan, workload: Workload) -> Iterator[str]:
+def streaming_bins(plan: Plan) -> Iterator[str]:
+    """What a plan covers whose weight comes block by block."""
+    design, steps, loops = plan.design, list(plan.steps()), [*plan.design.loop_order]
+    blocks = [(block.j, block.k) for block in plan.blocks()]
+    copied = [(step.copy.j, step.copy.k) for step in steps if step.copy is not None]
+    if not copied:
+        yield "one block of weights"
+        return
+    yield f"blocks of weights in order {design.loop_order}"
+    if len(copied) + 1 > len(set(blocks)):
+        yield "blocks of weights come again"
+    if len(copied) + 1 < plan.waves:
+        yield "blocks of weights stay"
+    if plan.extents["k"] % design.k_segment:
+        yield "blocks of partial segments"
+        if math.ceil(plan.extents["k"] % design.k_segment / design.window) < plan.block_lines:
+            yield "blocks with lines that hold nothing"
+    if plan.extents["j"] % (plan.unroll["j"] * design.tile_y):
+        yield "blocks of fewer columns"
+    loops = [letter for letter in loops if plan.trips[letter] > 1]
+    if loops[-1] != design.loop_order[-1]:
+        yield "blocks of weights, no trips inside"
+    if plan.trips[loops[-1]] > 5:
+        yield "blocks of weights, many trips inside"
+    if plan.load.all_slots:
+        yield "blocks of weights come beside the next image"
+    for block in plan.blocks():
+        image = plan.block_image(block)
+        yield "blocks with idle slots" if image.all_slots > image.words else "blocks that are full"
+
+
+def bins(plan: Plan, following: Plan | None, workload: Workload) -> Iterator[str]:
     """What a plan covers."""
     design, operation = plan.design, plan.task.operation
+    port = lines_per_cycle(design) * design.window * design.bits
+    yield "main memory waits for the port" if memory_rate(design) == (port, 1) else "port waits"
+    if following is not None and following.streams:
+        yield "the next weights stream"
+    if plan.streams:
+        yield from streaming_bins(plan)
     if operation.kind != "product":
         yield "softmax rows" if operation.kind == "softmax" else operation.kind
         if plan.extents["i"] % plan.rows_per_wave:
@@ -114,6 +155,21 @@ def bins(plan: Plan, workload: Workload) -> Iterator[str]:
 
 
 BINS = {
+    *(f"blocks of weights in order {order}" for order in LOOP_ORDERS),
+    "one block of weights",
+    "blocks of weights come again",
+    "blocks of weights stay",
+    "blocks of partial segments",
+    "blocks with lines that hold nothing",
+    "blocks of fewer columns",
+    "blocks of weights, no trips inside",
+    "blocks of weights, many trips inside",
+    "blocks of weights come beside the next image",
+    "blocks with idle slots",
+    "blocks that are full",
+    "main memory waits for the port",
+    "port waits",
+    "the next weights stream",
     *(f"order {order}" for order in LOOP_ORDERS),
     *(f"partial {letter}" for letter in "bijk"),
     *(f"many trips along {letter}" for letter in "bijk"),
@@ -139,6 +195,13 @@ BINS = {
     "several lines of a row, the last partial",
     "several lanes of a PE spill",
 }
+
+
+def in_buffers(plan: Plan) -> bool:
+    """Whether the buffers hold all that a plan reads and writes but its weight."""
+    spills = plan.task.operation.kind == "product" and plan.spills
+    sums = plan.sums_resident or not spills
+    return all(plan.reads_resident) and plan.write_resident and sums
 
 
 def compare(sums: dict[str, float], walked: Walk) -> None:
@@ -167,21 +230,43 @@ def test_equals_the_walk_over_steps() -> None:
     for number, densities in enumerate(DENSITIES):
         batch = None if number % 2 else 3
         workload = Workload(MODEL, 21, densities, batch_size=batch)
-        orders = (LOOP_ORDERS * 3)[15 * number : 15 * number + 15]
+        orders = (LOOP_ORDERS * 3)[18 * number : 18 * number + 18]
         designs = [random_design(rng, order) for order in orders]
         population = Population(DesignBatch.of(designs), workload, LaneTimes(), 512, True)
         totals: dict[str, np.ndarray] = {}
-        for _, sums in task_sums(population):
+        held: dict[str, np.ndarray] = {}
+        for label, sums in task_sums(population):
             for name, values in sums.items():
-                totals[name] = totals.get(name, 0) + values
+                if name == "in_buffers":
+                    held[label] = values
+                else:
+                    totals[name] = totals.get(name, 0) + values
         for index, design in enumerate(designs):
             compare(
                 {name: values[index] for name, values in totals.items()}, walk(design, workload)
             )
-            for plan in schedule(design, workload).plans:
-                covered.update(bins(plan, workload))
+            plans = schedule(design, workload).plans
+            for plan, following in zip(plans, [*plans[1:], None], strict=True):
+                covered.update(bins(plan, following, workload))
+                assert held[plan.task.label][index] == in_buffers(plan)
     assert sorted(BINS - covered) == [], "no case of these"
     assert sorted(covered - BINS) == []
+
+
+def test_weights_that_stream_cost_other_designs_no_classes() -> None:
+    rng = np.random.default_rng(15)
+    designs = DesignBatch.of([random_design(rng, order, pes=1) for order in LOOP_ORDERS])
+    tiling = tile_product(designs, loop_dimensions(designs), (1, 21, 70, 85))
+    none = np.zeros(len(designs), dtype=bool)
+    some = np.arange(len(designs)) % 2 == 0
+    listed = [product_steps(tiling, False, streams) for streams in (none, some)]
+    before, after = (np.diff(steps.starts, append=len(steps.design)) for steps in listed)
+    assert np.array_equal(before[~some], after[~some])
+    assert (after[some] > before[some]).any() and (after <= 1.25 * before).all()
+    assert listed[0].copies is None
+    for steps in listed:
+        waves = np.add.reduceat(steps.count, steps.starts)
+        assert np.array_equal(waves, tiling.waves + 2)
 
 
 def test_energies_equal_the_walk() -> None:

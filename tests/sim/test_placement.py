@@ -17,7 +17,8 @@ from sim.layer import layer_program
 from sim.masks import RecordedMasks
 from sim.placement import Placement, place
 from sim.random_masks import random_recording
-from sim.schedule import Plan, schedule
+from sim.schedule import NO_IMAGE, Plan, schedule
+from sim.weights import FIRST, Images, weight_blocks
 
 MODEL = TransformerDesign.load(
     {"layers": [{"hidden": 32, "heads": ["sa_sdp"] * 2, "feed_forward": [48]}]})
@@ -37,7 +38,7 @@ def workload(model: TransformerDesign = MODEL, density: float = 0.5) -> Workload
 
 
 def layer(made: AcceleratorDesign, work: Workload) -> list[Plan]:
-    return [replace(plan, load_bits=0) for plan in schedule(made, work).plans
+    return [replace(plan, load=NO_IMAGE) for plan in schedule(made, work).plans
             if plan.task.operation.layer == 0]
 
 
@@ -87,16 +88,55 @@ def test_places_are_used_again() -> None:
     assert not apart([(one.start, one.limit) for one in placement.tensors.values()])
 
 
-def test_weights_and_biases_lie_apart() -> None:
-    placement = place(layer(design(), workload()), workload())
-    weights = placement.weights
-    assert set(weights) == {
+def occupied(plan: Plan, images: Images) -> list[dict[str, Range]]:
+    """Lines, words of every bank and words of biases that the images of each place take at most."""
+    sizes = [plan.image]
+    if plan.streams:
+        sizes = [plan.block_image(block) for block in weight_blocks(plan).values()]
+    lines = max(size.lines for size in sizes)
+    words = max(size.groups * size.values for size in sizes)
+    biases = max(size.biases for size in sizes)
+    return [{"lines": (one.line, one.line + lines), "words": (one.word, one.word + words),
+             "biases": (one.bias, one.bias + biases)} for one in images.places]
+
+
+@pytest.mark.parametrize("changes", [{}, {"weight_buffer_kib": 2}])
+def test_a_weight_lies_apart_from_the_one_before_and_a_block_from_the_one_before(
+    changes: dict[str, int],
+) -> None:
+    made = design(**changes)
+    plans, spec = layer(made, workload()), AcceleratorSpec.of(made).weights
+    weights = place(plans, workload()).weights
+    assert list(weights) == [
         f"0.{name}" for name in ("query", "key", "value", "attention_output", "attention_norm",
-                                 "feed_forward_0", "feed_forward_1", "feed_forward_norm")}
-    assert apart([(one.line, one.line + one.rows * -(-one.elements // 8))
-                  for one in weights.values()])
-    assert apart([(one.bias, one.bias + one.rows) for name, one in weights.items()
-                  if not name.endswith("norm")])
+                                 "feed_forward_0", "feed_forward_1", "feed_forward_norm")]
+    readers = [plan for plan in plans if plan.task.label in weights]
+    assert any(plan.streams for plan in readers) == bool(changes)
+    rooms = {"lines": spec.lines, "words": spec.words,
+             "biases": spec.biases // spec.biases_together}
+    for one, after in itertools.pairwise(readers):
+        both = [part for plan in (one, after) for part in occupied(plan, weights[plan.task.label])]
+        for name, room in rooms.items():
+            assert apart([part[name] for part in both])
+            assert max(part[name][1] for part in both) <= room
+
+
+@pytest.mark.parametrize("changes", [{}, {"weight_buffer_kib": 2}])
+def test_images_lie_one_after_another_in_main_memory(changes: dict[str, int]) -> None:
+    plans = layer(design(**changes), workload())
+    weights = place(plans, workload()).weights
+    ranges = []
+    for plan in plans:
+        if plan.task.label not in weights:
+            continue
+        images = weights[plan.task.label]
+        blocks = weight_blocks(plan) if plan.streams else {FIRST: None}
+        assert set(images.addresses) == set(blocks)
+        for at, block in blocks.items():
+            size = plan.image if block is None else plan.block_image(block)
+            ranges.append((images.addresses[at], images.addresses[at] + size.words))
+    assert ranges[0][0] == 0
+    assert all(one[1] == after[0] for one, after in itertools.pairwise(ranges))
 
 
 def test_heads_lie_side_by_side_and_the_values_columns_one_after_another() -> None:
@@ -128,9 +168,9 @@ def test_heads_that_are_no_whole_lines_are_refused() -> None:
     [
         ({"activation_buffer_kib": 3}, "0.key writes what is not to stay in the buffers"),
         ({"activation_buffer_kib": 6}, "109 words do not fit one after another in 306"),
-        ({"mask_buffer_kib": 3}, "lines of weights do not fit one after another in 1536"),
-        ({"weight_buffer_kib": 16}, "217 words of weights do not fit one after another in 818"),
-        ({"weight_buffer_kib": 1}, "0.query reads what is not in the buffers"),
+        ({"weight_buffer_kib": 1, "lanes_per_pe": 32},
+         "0.query: an image of 24 words of every bank does not fit the 12 of a quarter of the "
+         "weight buffer"),
         ({"loop_order": "kijb"}, "0.value: the partial sums are not to stay in the buffers"),
     ],
 )
@@ -140,6 +180,16 @@ def test_what_does_not_fit_is_refused(changes: dict[str, int], message: str) -> 
     work = workload(model)
     made = design(**{"loop_order": "bijk", **changes})
     with pytest.raises(ValueError, match=message):
+        place(layer(made, work), work)
+
+
+def test_an_image_that_does_not_fit_a_half_is_refused() -> None:
+    model = TransformerDesign.load(
+        {"layers": [{"hidden": 256, "heads": ["sa_sdp"] * 2, "feed_forward": [64]}]})
+    work = workload(model)
+    made = design(activation_buffer_kib=512, mask_buffer_kib=64, weight_buffer_kib=1)
+    with pytest.raises(ValueError, match=r"0\.attention_norm: an image of 64 words of every bank "
+                                         "does not fit the 25 of half the weight buffer"):
         place(layer(made, work), work)
 
 
@@ -157,6 +207,11 @@ def test_a_layer_is_one_program_of_all_its_steps() -> None:
     opcodes = [part.opcode for part in layered.descriptors]
     assert opcodes.count("configure") == len(layered.plans) == 11
     assert len(layered.steps()) == len(opcodes) - 2
+    assert opcodes[:3] == ["header", "step", "configure"]
+    assert layered.plans[-1].load == NO_IMAGE
+    size = layered.plans[0].image
+    first = layered.memory().words[:size.words]
+    assert len(first) == size.words and first[size.biases] and layered.memory().words[-1]
     with pytest.raises(ValueError, match="layer must be below 1, not 1"):
         layer_program(made, work, RecordedMasks(recording, work), 1)
 

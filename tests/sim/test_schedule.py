@@ -12,12 +12,13 @@ from hwgen.design import LOOP_ORDERS, AcceleratorDesign
 from hwgen.program import DESCRIPTOR_WORDS
 from hwgen.units.accelerator import cost as accelerator
 from hwgen.units.buffer import cost as buffer
+from hwgen.units.loader import cost as loader
 from hwgen.units.norm_engine import cost as norm_engine
 from model.space import TransformerDesign
 from sim import Workload
 from sim.reference import DeclaredDensities, walk
 from sim.reference_ports import Machine, moves
-from sim.schedule import Plan, schedule
+from sim.schedule import NO_IMAGE, Plan, schedule
 
 ROOT = Path(__file__).parents[2]
 MODEL = TransformerDesign.load(
@@ -109,22 +110,86 @@ def test_partial_sums_are_where_they_are_needed(order: str) -> None:
 
 
 def test_what_streams_comes_with_its_masks_and_biases() -> None:
-    # Neither this weight nor the next fits, so main memory moves nothing else before wave 0.
+    # Neither this weight nor the next fits; three PEs get a line of 8 values of 20 bits each.
     made = plans("bijk", weight_buffer_kib=4, activation_buffer_kib=4)
     plan = made["0.key"]
     walked = walk(plan.design, Workload(MODEL, 13, 0.5, batch_size=3), keep_steps=True)
-    time = next(time for time in walked.steps if (time.operation, time.number) == ("0.key", -1))
-    configuring, opening, *_ = plan.steps()
-    assert configuring.load_bits == 0 and configuring.dispatch == ()
-    block = opening.dispatch[1].block
-    weight = block.size("kj") * 20 // 2 + block.size("kj") + block.size("j") * 51
-    assert not plan.prefetched and plan.load_bits == 0 and plan.reads_resident == (True,)
-    assert time.cycles["main_memory"] == 36 + math.ceil(weight / (2048 / 7))
-    # Nor does the key, so its values and masks leave in the last step.
-    assert not plan.write_resident
-    time = next(one for one in reversed(walked.steps) if one.operation == "0.key")
-    result = list(plan.steps())[-1].write.block.size("bij") * (20 // 2 + 1)
-    assert time.cycles["main_memory"] == 36 + math.ceil(result / (2048 / 7))
+    times = {time.number: time for time in walked.steps if time.operation == "0.key"}
+    configuring, opening, *_, last = plan.steps()
+    assert configuring.prefetch_slots == 0 and configuring.dispatch == ()
+    assert plan.streams and not plan.prefetched and plan.reads_resident == (True,)
+    # Segments of 12 elements are two lines of 8; those of the last, of 4, are one and an empty one.
+    assert opening.copy is not None and opening.copy.k == (12, 24) and plan.block_lines == 2
+    columns = opening.copy.size("j")
+    words = math.ceil(columns * 2 / 2 / math.ceil(columns * 2 / 20))
+    # A word of masks and those of values, or as long as the masks of 20 lines take, 7 cycles.
+    slots = math.ceil(columns * 2 / 20) * max(1 + words, math.ceil(7 * 2048 / 7 / 160))
+    assert plan.block_image(opening.copy).all_slots == slots
+    assert plan.load == made["0.value"].image and not made["0.value"].prefetched
+    slots += math.ceil(plan.load.all_slots / (plan.waves + 2))
+    overhead = 36 + 7 + loader.LOAD
+    assert times[-1].cycles["main_memory"] == overhead + math.ceil(slots * 160 * 7 / 2048)
+    # Nor does the key fit, so its values and masks leave in the last step.
+    assert not plan.write_resident and last.copy is None
+    assert last.write is not None
+    bits = last.write.block.size("bij") * (20 // 2 + 1) + last.prefetch_slots * 160
+    assert times[plan.waves].cycles["main_memory"] == overhead + math.ceil(bits * 7 / 2048)
+
+
+@pytest.mark.parametrize("order", LOOP_ORDERS)
+def test_blocks_of_weights_are_there_when_they_are_dispatched(order: str) -> None:
+    plan = plans(order, weight_buffer_kib=1)["0.feed_forward_0"]
+    assert plan.streams
+    first = next(plan.blocks())
+    held, copies = (first.k, first.j), 0
+    for step in plan.steps():
+        read = [one.block for one in step.dispatch if one.operand == "right"]
+        assert all(one.resident for one in step.dispatch if one.operand == "right")
+        assert all((block.k, block.j) == held for block in read)
+        # It goes where this step reads nothing, and the next step reads it.
+        if step.copy is not None:
+            held, copies = (step.copy.k, step.copy.j), copies + 1
+    blocks = [(block.k, block.j) for block in plan.blocks()]
+    assert copies == sum(one != other for one, other in itertools.pairwise(blocks))
+
+
+def test_images_of_blocks() -> None:
+    plan = plans("bijk", weight_buffer_kib=1)["0.feed_forward_0"]
+    blocks = list(plan.blocks())
+    # 40 elements of a column in segments of 12, whose lines are of 8.
+    assert [block.k[0] for block in blocks[:4]] == [0, 12, 24, 36]
+    columns = blocks[0].size("j")
+    for block, filled in zip(blocks, (2, 2, 2, 1), strict=False):
+        image, groups = plan.block_image(block), math.ceil(2 * columns / 20)
+        assert image.lines == 2 * columns and image.groups == groups
+        assert image.values == math.ceil(math.ceil(columns * filled / 2) / groups)
+        # Two biases of 51 bits, a power of two, in a word of 160.
+        assert image.biases == (math.ceil(columns / 2) if block.k[0] == 0 else 0)
+    assert plan.image == plan.block_image(blocks[0])
+    values, masks = plan.weight_bits(blocks[3])
+    assert (values, masks) == (columns * 4 * 20 // 2, columns * 4)
+    assert plan.weight_bits(blocks[0]) == (columns * (12 * 10 + 51), columns * 12)
+
+
+def test_what_main_memory_reads_is_counted_once() -> None:
+    """Words of images, not idle slots: a prefetched one an operation, a block each time."""
+    for changes in ({}, {"weight_buffer_kib": 1}):
+        made = plans("kjib", **changes)
+        design = made["0.query"].design
+        walked = walk(design, Workload(MODEL, 13, 0.5, batch_size=3))
+        words = values = 0
+        for plan in made.values():
+            words += plan.image.words
+            values += plan.weight_bits(next(plan.blocks()))[0] if plan.streams \
+                else plan.weight_values
+            for step in plan.steps():
+                if step.copy is not None:
+                    words += plan.block_image(step.copy).words
+                    values += plan.weight_bits(step.copy)[0]
+        # Word and position rows of the embedding, the latter 13 for each of its 13 waves of 3.
+        rows = 39 * 40 + 39 * 40
+        assert walked.bits["memory_read"] == words * 160 + rows * 20
+        assert walked.bits["weight_load"] == values
 
 
 def test_sums_come_back_behind_the_lines() -> None:
@@ -171,7 +236,8 @@ def test_residency_follows_shapes_and_declared_densities() -> None:
     fits = plans("bijk", weight_buffer_kib=5)["0.key"]
     assert fits.prefetched and fits.weight_values == 18040
     streams = plans("bijk", weight_buffer_kib=4)["0.key"]
-    assert not streams.prefetched and plans("bijk", weight_buffer_kib=4)["0.query"].load_bits == 0
+    assert not streams.prefetched
+    assert plans("bijk", weight_buffer_kib=4)["0.query"].load == streams.image
     # 40 · 60 mask bits are more than a quarter of a KiB.
     assert not plans("bijk", mask_buffer_kib=1)["0.feed_forward_0"].prefetched
     assert plans("bijk", mask_buffer_kib=1)["0.key"].prefetched
@@ -195,13 +261,27 @@ def test_residency_follows_shapes_and_declared_densities() -> None:
 
 
 def test_prefetch_comes_in_equal_shares() -> None:
-    found = plans("bijk")
-    for plan, following in itertools.pairwise(found.values()):
-        steps = list(plan.steps())
-        bits = following.weight_values + following.weight_masks
-        assert plan.load_bits == bits and len(steps) == plan.waves + 3
-        assert {step.load_bits for step in steps[1:]} == {-(-bits // (plan.waves + 2))}
-        assert steps[0].number == -2 and steps[0].load_bits == 0
+    for changes in ({}, {"weight_buffer_kib": 4}):
+        found = plans("bijk", **changes)
+        for plan, following in itertools.pairwise(found.values()):
+            steps = list(plan.steps())
+            assert plan.load == following.image and len(steps) == plan.waves + 3
+            share = -(-following.image.all_slots // (plan.waves + 2))
+            assert {step.prefetch_slots for step in steps[1:]} == {share}
+            assert steps[0].number == -2 and steps[0].prefetch_slots == 0
+    assert plan.load.all_slots > 0 and following.load == NO_IMAGE
+    program = schedule(plan.design, Workload(MODEL, 13, 0.5, batch_size=3))
+    # γ and β of the embedding, two rows of five lines, dense.
+    assert program.opening == program.plans[0].image
+    assert (program.opening.lines, program.opening.groups, program.opening.values) == (10, 1, 10)
+
+
+def test_images_of_whole_weights() -> None:
+    made = plans("bijk")
+    image = made["0.feed_forward_0"].image
+    # 60 columns of five lines, half of their values, and two biases a word.
+    assert (image.lines, image.groups, image.values, image.biases) == (300, 15, 10, 30)
+    assert made["0.score"].image == NO_IMAGE and not made["0.score"].streams
 
 
 def test_the_page_has_these_tables() -> None:

@@ -51,7 +51,7 @@ def test_simulate_prints_a_table_that_names_what_is_not_proven() -> None:
     done = run("simulate", "bert-tiny", "edge", "--density", "0.5")
     assert done.returncode == 0, done.stderr
     assert re.search(r"area \(mm²\)\s*│\s*54\.06", done.stdout)
-    assert "cycles not yet proven in RTL: embedding, pooler_tanh" in done.stdout
+    assert "cycles not yet proven in RTL: embedding, pooler_tanh, classifier" in done.stdout
     assert "not priced: dynatran" in done.stdout
 
 
@@ -81,6 +81,9 @@ def test_simulate_prints_a_table_that_names_what_is_not_proven() -> None:
         (["characterize", "dynatran", "--target", "x7nm"], "one of nangate45, ecp5, not 'x7nm'"),
         (["train", "bert-tiny", "--task", "moovies", "--out", "x"], "moovies"),
         (["train", "bert-tiny", "--tau-activation", "-1", "--out", "x"], "activation_threshold"),
+        (["evaluate", "x"], "x holds no trained model"),
+        (["evaluate", "x", "--arithmetic", "egde"], "did you mean edge"),
+        (["evaluate", "x", "--bits", "30"], "bits must be a whole number from 4 to 24, not 30"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(
@@ -125,7 +128,10 @@ def test_ctrl_c_says_how_to_go_on() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["search", "simulate", "train", "generate", "verify", "characterize", "report", "demo"],
+    [
+        "search", "simulate", "train", "pretrain", "evaluate", "generate", "verify", "characterize",
+        "report", "demo",
+    ],  # fmt: skip
 )
 def test_help_teaches(command: str) -> None:
     done = run(command, "--help")

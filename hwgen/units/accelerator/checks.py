@@ -72,6 +72,7 @@ class Checks:
             c.limit > line.positions,
             _low_bits(c.start, line.piece),
             _low_bits(c.limit, line.piece),
+            self._image_is_bad(c, "prefetch"),
         ])
 
     def step_is_bad(self, s, loaded):
@@ -97,7 +98,21 @@ class Checks:
             self._sums_are_bad(s),
             s.write_enable & self._write_is_bad(s),
             s.write_flush & ~s.write_enable,
+            s.copy_enable & ((s.copy_lines == 0) | self._image_is_bad(s, "copy")),
         ])
+
+    def _image_is_bad(self, descriptor, name):
+        """Whether an image is larger than the buffer, or its slots do not hold a group's words."""
+        image = {field: descriptor[f"{name}_{field}"]
+                 for field in ("lines", "biases", "values", "slots")}
+        weights = self._spec.weights
+        return (image["lines"] > weights.lines) | (image["biases"] > weights.bias_words) \
+            | (image["lines"].any() & (image["slots"] <= image["values"]))
+
+    def only_copies(self, s):
+        """Whether a step does nothing but copy, for which it needs no configuration."""
+        return ~_any([s.compute, s.left_enable, s.right_enable, s.drain_enable, s.fill_enable,
+                      s.write_enable])
 
     def _tiles_are_bad(self, s):
         """Whether lanes would get a tile that they do not have, or an extent that no tile has."""

@@ -14,6 +14,8 @@ from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.accelerator.status import Status
 from hwgen.units.buffer import cost as buffer_cost
 from hwgen.units.buffer.rtl import Buffer
+from hwgen.units.loader.layout import REQUEST, answer_layout
+from hwgen.units.loader.rtl import Loader
 from hwgen.units.processing_element.rtl import ProcessingElement
 
 
@@ -22,10 +24,11 @@ class Accelerator(wiring.Component):
 
     In a step, each port does at most one job: left and then right lines from the activation
     buffer, right lines and biases from the weight buffer, pieces of results into the activation
-    buffer; the lanes, or an engine for rows, work meanwhile. The step lasts as long as the longest
-    of these, and `AcceleratorSpec.levels` · 2 + 2 cycles more. Steps never wait for anything else.
+    buffer, images from main memory into the weight buffer; the lanes, or an engine for rows, work
+    meanwhile. The step lasts as long as the longest of these, and `AcceleratorSpec.levels` · 2 + 2
+    cycles more. Steps never wait for anything else.
 
-    Memories are loaded and unloaded through the raw ports while no program runs.
+    The buffers are loaded and unloaded through the raw ports while no program runs.
 
     Parameters
     ----------
@@ -35,6 +38,8 @@ class Accelerator(wiring.Component):
     -----
     program : stream of descriptors' words
     activations, weights, activations_data, weights_data : raw access to a buffer's memories
+    memory, memory_data : requests to main memory, and its words, in the same order with the same
+        tags, each the spec's latency later
     issue : a step or a configuration begins in this cycle
     ended : the program has ended, in the cycle in which a further step would have begun
     status : Status; an error stays until reset
@@ -50,6 +55,8 @@ class Accelerator(wiring.Component):
             "activations_data": Out(self._activations.raw_data.shape()),
             "weights": In(self._weights.raw.shape()),
             "weights_data": Out(self._weights.raw_data.shape()),
+            "memory": Out(REQUEST),
+            "memory_data": In(answer_layout(spec.loader.word_bits)),
             "issue": Out(1),
             "ended": Out(1),
             "status": Out(Status),
@@ -77,7 +84,9 @@ class Accelerator(wiring.Component):
         placing = self._place(m, sequencer, element)
         reading = self._read(m, sequencer, activations, weights, element)
         writing = self._write(m, sequencer, activations, element)
-        active = sequencer.issue | sequencer.fetching | placing | reading | writing.asking
+        loading = self._load(m, sequencer, weights)
+        active = (sequencer.issue | sequencer.fetching | placing | reading | writing.asking
+                  | loading)
         m.d.comb += sequencer.busy.eq(
             lasting(m, active, 2 * spec.levels, "active_before") | element.busy | writing.storing)
         self._fault(m, sequencer, activations, weights)
@@ -99,6 +108,26 @@ class Accelerator(wiring.Component):
             element.place.j.eq(places.j),
         ]
         return places.active
+
+    def _load(self, m, sequencer, weights):
+        """Bring images from main memory into the weight buffer; whether that goes on."""
+        m.submodules.loader = loader = Loader(self.spec.loader)
+        step = sequencer.step
+        m.d.comb += [
+            loader.prepare.eq(sequencer.configure),
+            *_copy(loader.prefetch, sequencer.configuration, "prefetch"),
+            loader.start.eq(sequencer.issue & ~sequencer.configure),
+            loader.slots.eq(step.prefetch_slots),
+            loader.copies.eq(step.copy_enable),
+            *_copy(loader.copy, step, "copy"),
+            self.memory.eq(loader.request),
+            loader.answer.eq(self.memory_data),
+            weights.entry.eq(loader.entry),
+            weights.bias_word.eq(loader.bias_word),
+            *(getattr(weights.words, name).eq(getattr(loader.word, name))
+              for name, _ in loader.word.shape()),
+        ]
+        return loader.active
 
     def _read(self, m, sequencer, activations, weights, element):
         """Send lines to the processing element; whether that goes on."""

@@ -16,8 +16,8 @@ class Sequencer(wiring.Component):
     A step begins in the cycle in which `issue` is high, with its descriptor on `step`, or on
     `configuration`, which stays for the steps that follow. The next one begins two cycles after
     the first cycle in which neither the sequencer nor anything else is busy. A program is a header,
-    which must name this machine, any number of configurations and steps, a configuration first, and
-    an end; then another may follow.
+    which must name this machine, any number of configurations and steps, and an end; then another
+    may follow. Before the first configuration a step can only copy.
 
     A descriptor that `Checks` refuses is not started. A fault shows as soon as it happens; the step
     ends, and no other begins. After an error nothing is taken any more until reset.
@@ -127,5 +127,6 @@ class Sequencer(wiring.Component):
             ~Cat(is_a.values()).any()
             | (~opened & ~is_a["header"])
             | (is_a["configure"] & checks.configuration_is_bad(configuration))
-            | (is_a["step"] & (~configured | checks.step_is_bad(step, loaded)))
+            | (is_a["step"] & ((~configured & ~checks.only_copies(step))
+                               | checks.step_is_bad(step, loaded)))
         )

@@ -6,9 +6,11 @@ import hashlib
 from dataclasses import dataclass
 
 from hwgen.design import AcceleratorDesign
-from hwgen.units.accelerator.cost import levels, sums_per_cycle
+from hwgen.units.accelerator.cost import levels, lines_per_cycle, sums_per_cycle
 from hwgen.units.buffer.spec import BufferSpec
 from hwgen.units.lane.spec import LaneSpec
+from hwgen.units.loader.cost import biases_together, rate
+from hwgen.units.loader.spec import LoaderSpec
 from hwgen.units.norm_engine.spec import NormEngineSpec
 from hwgen.units.softmax_engine.spec import SoftmaxEngineSpec
 
@@ -19,18 +21,24 @@ class AcceleratorSpec:
 
     Parameters
     ----------
-    activations, weights : the two buffers of lines
+    activations : the buffer of activations
+    loader : what fills the buffer of weights, `loader.buffer`
     lane, softmax, norm : a lane and the engines that work on rows
     lanes, softmax_engines : how many of each; there is one norm engine
     """
 
     activations: BufferSpec
-    weights: BufferSpec
+    loader: LoaderSpec
     lane: LaneSpec
     softmax: SoftmaxEngineSpec
     norm: NormEngineSpec
     lanes: int
     softmax_engines: int
+
+    @property
+    def weights(self) -> BufferSpec:
+        """The buffer of weights."""
+        return self.loader.buffer
 
     @property
     def number(self) -> int:
@@ -71,11 +79,19 @@ class AcceleratorSpec:
         def words(kib: int) -> int:
             return kib * 8192 // (window * bits) // 2 * 2
 
+        together = biases_together(window, bits, design.accumulator_bits)
+        weights = BufferSpec(
+            **line, words=words(design.weight_buffer_kib), lines=lines,
+            biases=max(-(-lines // (2 * together)), 4) * together,
+            bias_bits=design.accumulator_bits - 1, biases_together=together)
+        port, memory = design.buffer_bits_per_cycle, design.memory_bits_per_cycle
+        at_once = lines_per_cycle(design.pes, port.numerator, port.denominator, window, bits)
+        numerator, denominator = rate(
+            memory.numerator, memory.denominator, at_once, window, bits)
         return cls(
             BufferSpec(**line, words=words(design.activation_buffer_kib), lines=lines,
                        biases=0, bias_bits=0),
-            BufferSpec(**line, words=words(design.weight_buffer_kib), lines=lines,
-                       biases=max(lines // 2, 4), bias_bits=design.accumulator_bits - 1),
+            LoaderSpec(weights, design.memory.latency_cycles, numerator, denominator),
             LaneSpec(
                 pre_sparsity=design.pre_sparsity,
                 mac_lane=design.mac_lane,

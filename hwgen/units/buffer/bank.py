@@ -11,6 +11,7 @@ from hwgen.lib.memory import SynchronousMemory
 from hwgen.units.buffer.spec import (
     EVEN_WORDS,
     LINE_ENTRIES,
+    MOST_ENTRIES,
     ODD_WORDS,
 )
 
@@ -35,6 +36,7 @@ class Bank(wiring.Component):
     merge : values at their places in a word, of which those before the first are held already
     flush : write the word that is open
     words, words_data : a word, as it stands
+    entry : a line's entry, as it stands
     raw, raw_data : a word of any memory; raw_data is 0 if none was asked for
     """
 
@@ -60,6 +62,8 @@ class Bank(wiring.Component):
                 "write": 1, "read": 1, "write_word": range(spec.words),
                 "read_word": range(spec.words), "data": spec.word_bits})),
             "words_data": Out(spec.word_bits),
+            "entry": In(data.StructLayout({
+                "write": 1, "line": range(spec.lines), "data": spec.entry_bits})),
             "raw": In(raw_layout(spec)),
             "raw_data": Out(spec.raw_bits),
         })
@@ -69,8 +73,12 @@ class Bank(wiring.Component):
         m = Module()
         spec, read, piece = self.spec, self.read, self.piece
         m.submodules.entries = entries = SynchronousMemory(unsigned(spec.entry_bits), spec.lines)
-        raw_data = connect_memory(m, entries, self.raw, LINE_ENTRIES,
-                            (read.enable & read.present, read.line), self._append(m))
+        appends, line, content = self._append(m)
+        entry = self.entry
+        raw_data = connect_memory(
+            m, entries, self.raw, LINE_ENTRIES, (read.enable & read.present, read.line),
+            (appends | entry.write, Mux(entry.write, entry.line, line),
+             Mux(entry.write, entry.data, content)))
         flow = Flow(m, read.enable, "read")
         s = flow.stage(present=read.present)
         zero_mask = named(m, entries.read_data[:spec.piece] & s.present.replicate(spec.piece),
@@ -89,11 +97,13 @@ class Bank(wiring.Component):
             odd = number == ODD_WORDS
             address = named(m, (word if odd else word + 1)[1:], f"{name}_address")
             here = named(m, writing & (written[0] == odd), f"{name}_write")
-            # Of a short piece the second word is not needed: it may be behind the last one, or be
-            # written just now.
-            reads = wanted & ~(here & (address == written[1:])) & ~is_missing(address, memory.depth)
             gives = self.words.read & (self.words.read_word[0] == odd)
             takes = self.words.write & (self.words.write_word[0] == odd)
+            # Of a short piece the second word is not needed: it may be behind the last one, or be
+            # written just now.
+            just_now = (here & (address == written[1:])) \
+                | (takes & (address == self.words.write_word[1:]))
+            reads = wanted & ~just_now & ~is_missing(address, memory.depth)
             raw_data |= connect_memory(
                 m, memory, self.raw, number,
                 (reads | gives, Mux(gives, self.words.read_word[1:], address)),
@@ -155,11 +165,25 @@ class Bank(wiring.Component):
                 named(m, Cat(content, arrived[-1]), "written"))
 
 
+def whole_layouts(spec):
+    """Layouts of what is written as it is to lie: a word and an entry of every bank, and biases."""
+    layouts = {
+        "word": {"write": 1, "write_word": range(MOST_ENTRIES),
+                 "data": spec.pieces * spec.word_bits},
+        "entry": {"write": 1, "line": range(MOST_ENTRIES), "data": spec.pieces * spec.entry_bits},
+    }
+    if spec.biases:
+        layouts["bias_word"] = {
+            "write": 1, "address": range(MOST_ENTRIES), "data": spec.bias_word_bits}
+    return {name: data.StructLayout(fields) for name, fields in layouts.items()}
+
+
 def raw_layout(spec):
     """Layout of a raw port's requests."""
     return data.StructLayout({
         "write": 1, "read": 1, "memory": 2, "bank": range(spec.pieces),
-        "address": range(max(spec.words // 2, spec.lines, spec.biases)), "data": spec.raw_bits})
+        "address": range(max(spec.words // 2, spec.lines, spec.bias_words)),
+        "data": spec.raw_bits})
 
 
 def connect_memory(m, memory, raw, number, read, write):

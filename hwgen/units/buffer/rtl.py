@@ -22,6 +22,7 @@ from hwgen.units.buffer.bank import (
     raw_layout,
     turned,
     values_of,
+    whole_layouts,
 )
 from hwgen.units.buffer.spec import (
     BIASES,
@@ -56,8 +57,10 @@ class Buffer(wiring.Component):
     - A line must not be read while it is stored or before its words are written.
 
     **Words.** A word of every bank at once, as it stands, written in the cycle of `words.write` and
-    read in that after `words.read`; for what is neither lines nor pieces. Not in a cycle in which a
-    line's values are read, or a word of stored values is written.
+    read in that after `words.read`; for what is neither lines nor pieces, or comes as it is to lie.
+    Not read in a cycle in which a line's values are, nor written in one in which stored values are.
+    Likewise `entry`, a line's entry in every bank, and `bias_word`, a word of biases: not in a
+    cycle in which a piece is stored.
 
     Lines and biases are addressed by as many bits in every buffer, so that none outside it is taken
     for one inside.
@@ -84,6 +87,8 @@ class Buffer(wiring.Component):
         number in the line is its bank
     open, flush : where pieces go from now on; write what waits
     words, words_data : a word of every bank, the first bank's lowest
+    entry : a line's entry in every bank, the first bank's lowest
+    bias_word : a word of biases, the first one's lowest
     overflow, out_of_range : errors
     raw, raw_data : a word of any memory
     """
@@ -92,6 +97,8 @@ class Buffer(wiring.Component):
         self.spec = spec
         biases = {"bias_enable": 1, "bias_address": range(MOST_ENTRIES)} if spec.biases else {}
         bias = {"bias": signed(spec.bias_bits)} if spec.biases else {}
+        whole = whole_layouts(spec)
+        word = {name: field.shape for name, field in whole.pop("word")}
         super().__init__({
             "read": In(data.StructLayout({
                 "enable": 1, "line": range(MOST_ENTRIES), "absent": range(spec.pieces), **biases})),
@@ -105,10 +112,10 @@ class Buffer(wiring.Component):
             "open": In(data.StructLayout({
                 "enable": 1, "start": range(spec.positions), "limit": range(spec.positions + 1)})),
             "flush": In(1),
-            "words": In(data.StructLayout({
-                "write": 1, "read": 1, "write_word": range(MOST_ENTRIES),
-                "read_word": range(MOST_ENTRIES), "data": spec.pieces * spec.word_bits})),
+            "words": In(data.StructLayout(
+                {**word, "read": 1, "read_word": range(MOST_ENTRIES)})),
             "words_data": Out(spec.pieces * spec.word_bits),
+            **{name: In(layout) for name, layout in whole.items()},
             "overflow": Out(1),
             "out_of_range": Out(1),
             "raw": In(raw_layout(spec)),
@@ -122,6 +129,7 @@ class Buffer(wiring.Component):
         banks = [Bank(spec) for _ in range(spec.pieces)]
         nowhere = {way: words[way] & is_missing(words[f"{way}_word"], spec.words)
                    for way in ("write", "read")}
+        no_line = self.entry.write & is_missing(self.entry.line, spec.lines)
         for number, bank in enumerate(banks):
             m.submodules[f"bank_{number}"] = bank
             mine = self.raw.bank == number
@@ -134,9 +142,12 @@ class Buffer(wiring.Component):
                   for way in nowhere),
                 bank.words.data.eq(words.data[part]),
                 self.words_data[part].eq(bank.words_data),
+                bank.entry.write.eq(self.entry.write & ~no_line),
+                bank.entry.line.eq(entry_of(self.entry.line, spec.lines)),
+                bank.entry.data.eq(self.entry.data.word_select(number, spec.entry_bits)),
             ]
         raw_data = reduce(or_, (bank.raw_data for bank in banks))
-        errors = [self._read(m, banks), self._store(m, banks), *nowhere.values()]
+        errors = [self._read(m, banks), self._store(m, banks), *nowhere.values(), no_line]
         if self.spec.biases:
             missing, bias = self._biases(m)
             errors.append(missing)
@@ -224,14 +235,22 @@ class Buffer(wiring.Component):
 
         Returns whether there is no such bias, and what the raw port reads.
         """
-        spec, read = self.spec, self.read
+        spec, read, given = self.spec, self.read, self.bias_word
         m.submodules.biases = biases = SynchronousMemory(
-            unsigned(spec.bias_bits), spec.biases)
+            unsigned(spec.bias_word_bits), spec.bias_words)
         missing = is_missing(read.bias_address, spec.biases)
+        nowhere = given.write & is_missing(given.address, spec.bias_words)
         flow = Flow(m, read.bias_enable & ~missing, "bias")
         address = entry_of(read.bias_address, spec.biases)
         for _ in range(cost.read_latency(spec) - 1):
             address = flow.stage(address=address).address
-        m.d.comb += self.line.bias.eq(biases.read_data)
-        return read.bias_enable & missing, connect_memory(
-            m, biases, self.raw, BIASES, (flow.valid, address), (0, 0, 0))
+        place_bits = spec.biases_together.bit_length() - 1
+        read_word = (flow.valid, address[place_bits:])
+        bias = biases.read_data
+        if place_bits:
+            place = flow.stage(place=address[:place_bits]).place
+            bias = biases.read_data.word_select(place, spec.bias_bits)
+        m.d.comb += self.line.bias.eq(bias)
+        return (read.bias_enable & missing) | nowhere, connect_memory(
+            m, biases, self.raw, BIASES, read_word,
+            (given.write & ~nowhere, entry_of(given.address, spec.bias_words), given.data))

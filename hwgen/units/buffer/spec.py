@@ -22,8 +22,9 @@ class BufferSpec:
     bits, window, piece : of `LineFormat`
     words : words of `piece` values in a bank, even, 4 to 2^20
     lines : lines that have an entry, 1 to 2^20
-    biases : entries of the bias memory, 0 (none) to 2^20
+    biases : biases that there is room for, 0 (none) to 2^20
     bias_bits : width of a bias, 1 to 128; 0 without biases
+    biases_together : biases of a word of their memory, a power of two that divides `biases`
 
     Raises
     ------
@@ -38,6 +39,7 @@ class BufferSpec:
     lines: int
     biases: int = 0
     bias_bits: int = 0
+    biases_together: int = 1
 
     def __post_init__(self) -> None:
         LineFormat(self.bits, self.window, self.piece)
@@ -47,6 +49,10 @@ class BufferSpec:
         check_range("lines", self.lines, 1, MOST_ENTRIES)
         check_range("biases", self.biases, 0, MOST_ENTRIES)
         check_range("bias_bits", self.bias_bits, *((1, 128) if self.biases else (0, 0)))
+        check_range("biases_together", self.biases_together, 1, MOST_ENTRIES)
+        if self.biases_together & (self.biases_together - 1) or self.biases % self.biases_together:
+            raise ValueError(f"biases_together must be a power of two that divides biases = "
+                             f"{self.biases}, not {self.biases_together}")
 
     @property
     def line(self) -> LineFormat:
@@ -86,7 +92,17 @@ class BufferSpec:
     @property
     def raw_bits(self) -> int:
         """Bits of the widest memory."""
-        return max(self.word_bits, self.entry_bits, self.bias_bits)
+        return max(self.word_bits, self.entry_bits, self.bias_word_bits)
+
+    @property
+    def bias_words(self) -> int:
+        """Words of the bias memory."""
+        return self.biases // self.biases_together
+
+    @property
+    def bias_word_bits(self) -> int:
+        """Bits of a word of biases, the first bias lowest."""
+        return self.biases_together * self.bias_bits
 
     @property
     def value_bits(self) -> int:

@@ -16,10 +16,10 @@ from hwgen.units.buffer.spec import BIASES, EVEN_WORDS, LINE_ENTRIES, ODD_WORDS,
 SPECS = [
     BufferSpec(4, 4, 1, words=34, lines=20),
     BufferSpec(5, 4, 2, words=64, lines=33, biases=5, bias_bits=11),
-    BufferSpec(4, 4, 4, words=36, lines=32, biases=4, bias_bits=40),
+    BufferSpec(4, 4, 4, words=36, lines=32, biases=12, bias_bits=4, biases_together=4),
     BufferSpec(4, 8, 2, words=40, lines=21),
     BufferSpec(6, 8, 4, words=42, lines=24, biases=1, bias_bits=3),
-    BufferSpec(20, 64, 16, words=32, lines=20, biases=4, bias_bits=51),
+    BufferSpec(20, 64, 16, words=32, lines=20, biases=4, bias_bits=51, biases_together=4),
 ]
 """One, two and four banks; pieces of one value and of a whole line; depths of any kind."""
 
@@ -306,6 +306,10 @@ def test_words_that_a_read_does_not_need_are_left_alone():
             for values in ([1, 2, 3, 4], [5, 6, 7, 0], [0, 0, 0, 0], [0, 0, 0, 0]):
                 expected[bench.cycle + cost.read_latency(spec)] = lines[number]
                 await bench.tick(read={"enable": 1, "line": number}, **bench.store(5, 0, values))
+            for word in (1, 1, 1, 2):
+                expected[bench.cycle + cost.read_latency(spec)] = lines[number]
+                await bench.tick(read={"enable": 1, "line": number},
+                                 words={"write": 1, "write_word": word, "data": 0x4321})
         for _ in range(cost.read_latency(spec)):
             await bench.tick()
         for cycle, line in expected.items():
@@ -473,6 +477,20 @@ def test_a_line_out_of_range_is_not_stored_and_read_as_zeros():
             expect(bench, began + cost.read_latency(spec) + offset, *line)
         assert flag(bench)
 
+    async def whole(bench):
+        await bench.tick(words={"write": 1, "write_word": 3, "data": 0x12},
+                         entry={"write": 1, "line": 4, "data": 0b11100 << 5},
+                         bias_word={"write": 1, "address": 2, "data": 9})
+        assert not flag(bench)
+        assert await bench.raw(ODD_WORDS, 0, 1) == 0x12
+        assert await bench.raw(LINE_ENTRIES, 1, 4) == 0b11100
+        for name, request in (("words", {"write_word": 4}), ("entry", {"line": 5}),
+                              ("bias_word", {"address": 3})):
+            async def missing(bench, name=name, request=request):
+                await bench.tick(**{name: {"write": 1, "data": 0, **request}})
+                assert flag(bench)
+            Bench(spec, np.random.default_rng(1)).run(missing)
+
     async def bias(bench):
         await bench.tick(read={"bias_enable": 1, "bias_address": 2})
         assert not flag(bench)
@@ -484,7 +502,7 @@ def test_a_line_out_of_range_is_not_stored_and_read_as_zeros():
             await bench.tick()
         assert not bench.lines
 
-    for testbench in (store, read, bias):
+    for testbench in (store, read, whole, bias):
         Bench(spec, np.random.default_rng(1)).run(testbench)
 
 
@@ -492,17 +510,21 @@ def test_a_line_out_of_range_is_not_stored_and_read_as_zeros():
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.biases], ids=str)
 def test_biases_come_with_their_lines_and_stay(spec):
     rng = np.random.default_rng(1)
-    half = 1 << spec.bias_bits - 1
+    half, together = 1 << spec.bias_bits - 1, spec.biases_together
     biases = rng.integers(-half, half, spec.biases).tolist()
     rows = random_rows(spec, rng, 8, spec.window)
     expected = []
 
     async def testbench(bench):
         await bench.load(golden.pack(spec, rows))
-        for address, bias in enumerate(biases):
-            await bench.write(BIASES, spec.pieces - 1, address, bias % (2 * half))
-        for address, bias in enumerate(biases):
-            assert await bench.raw(BIASES, 0, address) == bias % (2 * half)
+        for address in range(spec.bias_words):
+            word = sum(bias % (2 * half) << spec.bias_bits * place for place, bias in enumerate(
+                biases[address * together:(address + 1) * together]))
+            if address % 2:
+                await bench.write(BIASES, spec.pieces - 1, address, word)
+            else:
+                await bench.tick(bias_word={"write": 1, "address": address, "data": word})
+            assert await bench.raw(BIASES, 0, address) == word
         began, last = bench.cycle, None
         for line in range(8):
             request = {"enable": 1, "line": line}

@@ -1,0 +1,52 @@
+"""What the options of `transcode train` make of the default policy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import transcode.training
+from model.policy import PruningPolicy
+from model.train import DEFAULT_POLICY
+from transcode.commands import app
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ([], {}),
+        (["--tau-activation", "0.05"], {"activation_threshold": 0.05}),
+        (
+            ["--density-activation", "0.5"],
+            {"activation_threshold": 0.0, "activation_density": 0.5},
+        ),
+        (
+            ["--density-gradient", "0.1", "--tau-activation", "0.02", "--ramp-steps", "200"],
+            {
+                "activation_threshold": 0.02, "gradient_threshold": 0.0, "gradient_density": 0.1,
+                "ramp": {"steps": 200},
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_options_become_a_policy(
+    options: list[str], changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[PruningPolicy] = []
+
+    def train_one(*given: Any) -> dict[str, Any]:
+        seen.append(given[4])
+        return {"densities": {}}
+
+    monkeypatch.setattr(transcode.training, "train_one", train_one)
+    done = CliRunner().invoke(app, ["train", "bert-tiny", "--json", "--quiet", *options])
+    assert done.exit_code == 0, done.output
+    assert seen == [PruningPolicy.load({**DEFAULT_POLICY.model_dump(), **changes})]
+
+
+def test_a_threshold_and_a_density_are_too_much(tmp_path: Path) -> None:
+    options = ["--tau-gradient", "1e-5", "--density-gradient", "0.1", "--out", str(tmp_path / "x")]
+    done = CliRunner().invoke(app, ["train", "bert-tiny", *options])
+    assert isinstance(done.exception, ValueError)
+    assert "either gradient_threshold or gradient_density" in str(done.exception)
