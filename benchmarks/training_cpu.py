@@ -21,10 +21,9 @@ from training.steps import (
     alternate,
     make_batch,
     make_model,
-    policy_at,
+    prune_model,
     sparsities,
     top_k,
-    use_top_k,
 )
 
 from model.compression import SavedTensorCompression
@@ -47,9 +46,8 @@ def main() -> None:
     dense, pruned, largest = (
         make_model(arguments.model, "cpu", torch.float32) for _ in range(3)
     )
-    policy = policy_at(pruned, batch)
-    largest.set_policy(policy)
-    use_top_k(largest, ACTIVATIONS)
+    prune_model(pruned, batch)
+    prune_model(largest, batch, selection="top_k_row")
     saved = SavedTensorCompression(pruned.parameters())
     steps = {
         "dense": step(dense, batch),

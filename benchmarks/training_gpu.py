@@ -37,7 +37,7 @@ from training.steps import (
     alternate,
     make_batch,
     make_model,
-    policy_at,
+    prune_model,
     sparsities,
     top_k,
 )
@@ -85,11 +85,12 @@ def attend_fused(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> T
 ATTEND = {"dense": attend_with_torch, "linear": attend_with_torch, "fused": attend_fused}
 
 
-def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor], policy: Any) -> Any:
+def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) -> Any:
     """A model of the variant, a step of it, and the context of its forward pass."""
     name, _, compressed = name.partition(" ")
     model = make_model(arguments.model, "cuda", torch.bfloat16)
-    model.set_policy(policy)
+    if name != "dense":
+        prune_model(model, batch, BETWEEN_PRODUCTS if name == "linear" else ())
     for layer in model.encoder.layers:
         if name in ATTEND:
             layer.attend = MethodType(ATTEND[name], layer)
@@ -110,16 +111,10 @@ def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor], 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     batch = make_batch(arguments.batch, arguments.length, "cuda")
-    few = {name: value[:8] for name, value in batch.items()}
     reference = make_model(arguments.model, "cuda", torch.bfloat16)
-    every = policy_at(reference, few)
-    found = sparsities(reference, few)
-    linear = policy_at(reference, few, off=BETWEEN_PRODUCTS)
-    policies = {"dense": None, "linear": linear, "every": every, "fused": every}
-    made = {
-        name: variant(name, arguments, batch, policies[name.split()[0]])
-        for name in arguments.variants
-    }
+    prune_model(reference, batch)
+    found = sparsities(reference, batch)
+    made = {name: variant(name, arguments, batch) for name in arguments.variants}
     result: dict[str, Any] = {"sparsity": found, "saved": {}, "peak_bytes": {}}
     for name, (model, step, saved) in made.items():
         step()
@@ -138,16 +133,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     result["step_seconds"] = seconds
     result["over_dense"] = {name: seconds[name] / seconds["dense"] for name in seconds}
     del made, steps
-    result["products"] = products(reference, batch, every)
+    result["products"] = products(reference, batch)
     result["prune_seconds"] = prunings(arguments)
     return result
 
 
 def products(
-    model: FlexiBertForSequenceClassification, batch: dict[str, Tensor], policy: Any
+    model: FlexiBertForSequenceClassification, batch: dict[str, Tensor]
 ) -> dict[str, float]:
     """Bytes of the operands that products save, each memory once: dense, and packed."""
-    model.set_policy(policy)
     operands: list[Tensor] = []
 
     def read(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
