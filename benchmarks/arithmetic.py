@@ -21,9 +21,10 @@ from model.calibration import Calibration
 from model.data import Task
 from model.evaluation import Evaluation, evaluate
 from model.exponents import Method
+from model.job import calibrated
 from model.quantization_aware import fine_tune, fine_tuning_recipe
 from model.quantized import QuantizedModel
-from model.train import calibrated, train
+from model.train import train
 from model.trained import TrainedModel, task_of
 
 NARROW: tuple[tuple[Method, bool], ...] = (

@@ -102,13 +102,26 @@ def train(
     ramp_steps: Annotated[
         int | None, typer.Option(help="Steps over which pruning rises from nothing.", min=1)
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the training split and transfer texts.")
+    ] = None,
+    transfer_texts: Annotated[
+        int | None,
+        typer.Option(help="IMDB sentences without labels that the teacher answers.", min=0),
+    ] = None,
+    hidden_distillation: Annotated[
+        float | None, typer.Option(help="Weight of the loss of hidden states against a teacher's.")
+    ] = None,
     sequence_length: Annotated[
         int | None, typer.Option(help="Tokens at which texts are cut; default: the task's.")
     ] = None,
     encoder: Annotated[
-        Path | None, typer.Option(help="Start from the encoder in this folder (see pretrain).")
+        str | None,
+        typer.Option(help='Start from "minilm", a BERT\'s folder, or one that pretrain made.'),
     ] = None,
+    device: Annotated[
+        str, typer.Option(help='Where PyTorch trains: "cpu", "cuda", "cuda:1", …')
+    ] = "cpu",
     final: Annotated[
         bool, typer.Option("--final", help="Open the test split, once, and record that.")
     ] = False,
@@ -119,8 +132,16 @@ def train(
 
     Example: transcode train bert-tiny --task movie-sentences --seed 7 --final --json
     """
-    from model.train import DEFAULT_POLICY
+    from model.job import DEFAULT_POLICY
+    from model.recipe import Recipe
     from transcode.training import train_one
+
+    given = {
+        "epochs": epochs,
+        "transfer_texts": transfer_texts,
+        "hidden_distillation": hidden_distillation,
+    }
+    recipe = Recipe.load({name: value for name, value in given.items() if value is not None})
 
     chosen = {
         **_pruning("activation", tau_activation, density_activation),
@@ -132,8 +153,9 @@ def train(
     folder = out or Path("runs") / "train" / named
     with progress_bar(not quiet) as progress:
         result = train_one(
-            model, task, seed, folder, policy, epochs, final, progress, sequence_length, encoder
-        )
+            model, task, seed, folder, policy, recipe, final, progress, sequence_length, encoder,
+            device,
+        )  # fmt: skip
     if as_json:
         print_json(result)
         return

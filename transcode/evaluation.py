@@ -11,10 +11,10 @@ from model.calibration import FILE_NAME, Calibration
 from model.data import Split, Task, open_test
 from model.evaluation import NO_SHIFT_BY_CHANNEL, evaluate
 from model.exponents import Method, method_of
+from model.job import calibrated
 from model.loop import threads_of_torch
 from model.quantization_aware import fine_tune, fine_tuning_recipe
 from model.quantized import QuantizedModel
-from model.train import calibrated
 from model.trained import TrainedModel, task_of
 from transcode.output import console, print_table
 

@@ -12,8 +12,9 @@ from tiny import SMALL, FakeTeacher, tiny_task
 
 import model.train
 from model.calibration import Calibration
+from model.job import calibrated
 from model.recipe import Recipe
-from model.train import calibrated, train
+from model.train import train
 from model.trained import TrainedModel
 from transcode.evaluation import evaluate_one, print_evaluation
 from transcode.output import console
