@@ -43,8 +43,8 @@ from training.steps import (
 )
 
 from model.compression import SavedTensorCompression
-from model.dynaprop import prune
 from model.flexibert import FlexiBertForSequenceClassification, FlexiBertLayer
+from model.pruning import prune
 
 BETWEEN_PRODUCTS = ("score", "attention_softmax")
 """Places that attention in one kernel of PyTorch's does not have."""

@@ -41,7 +41,8 @@ from model.teacher import (
     model_inputs,
     predict,
 )
-from model.thresholds import ThresholdRefresh, thresholds_in_force
+from model.threshold_profiling import ThresholdRefresh
+from model.thresholds import thresholds_in_force
 from model.tokens import VOCABULARY, evaluation_batches, tokenize, training_batches
 from model.trace import SparsityTrace
 from model.trained import TrainedModel

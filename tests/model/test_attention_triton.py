@@ -7,7 +7,7 @@ import os
 
 import pytest
 import torch
-from test_dynaprop import small_layer
+from small import small_layer
 
 pytest.importorskip("triton")
 
