@@ -215,6 +215,11 @@ class DynaProp:
             )
         return rule
 
+    @property
+    def watched(self) -> bool:
+        """Whether something looks at tensors on the way, which all have to be made then."""
+        return any(item is not None for item in (self.recorder, self.profiler, self.rounding))
+
     def start(self, valid_mask: Tensor) -> None:
         """Begin a forward pass over sequences whose real positions are given, [batch, sequence]."""
         self._pass = None if self.recorder is None else self.recorder.start(valid_mask)

@@ -5,7 +5,8 @@ import torch
 from hwgen.design import AcceleratorDesign
 from model.configuration import FlexiBertConfig
 from model.dynaprop import DynaProp
-from model.flexibert import FlexiBertForSequenceClassification, FlexiBertLayer
+from model.flexibert import FlexiBertForSequenceClassification
+from model.layers import FlexiBertLayer
 from model.policy import PruningPolicy
 from model.space import TransformerDesign
 
