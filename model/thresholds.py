@@ -10,16 +10,16 @@ the batches that are profiled.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from transformers.utils import cached_file
 
-from hwgen.configuration import Frozen, explain
+from hwgen.configuration import Frozen, Stored
 from model.dynaprop import DynaProp
 from model.operations import GemmRole
 from model.space import TransformerDesign
@@ -70,7 +70,7 @@ class ThresholdRow(Frozen):
         )
 
 
-class ThresholdTable(Frozen):
+class ThresholdTable(Stored):
     """Thresholds for densities, as profiled.
 
     Parameters
@@ -81,6 +81,8 @@ class ThresholdTable(Frozen):
     step : training step before which it was made, None outside training
     rows : one for each (layer, operation, role)
     """
+
+    kind: ClassVar[str] = "table of thresholds"
 
     schema_version: Literal[1] = 1
     design_hash: str
@@ -150,30 +152,6 @@ class ThresholdTable(Frozen):
                 f"the thresholds are of design {self.design_hash}, not of {design.design_hash}; "
                 "profile this model"
             )
-
-    @classmethod
-    def load(cls, source: ThresholdTable | Mapping[str, Any] | str | Path) -> ThresholdTable:
-        """Load a table from a JSON file, a mapping, or itself.
-
-        Raises
-        ------
-        ValueError
-            If it is no table, or one of another version; the message names the key.
-        FileNotFoundError
-            If there is no such file.
-        """
-        if isinstance(source, cls):
-            return source
-        data: Any = source
-        if isinstance(source, (str, Path)):
-            try:
-                data = json.loads(Path(source).read_text())
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise ValueError(f"{source}: not a table of thresholds: {error}") from None
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ValueError(f"table of thresholds: {explain(error)}") from None
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, a line a row."""

@@ -1,28 +1,15 @@
-"""Fused attention against FlexiBERT's own, forward and backward.
-
-Without a GPU they run in Triton's interpreter: TRITON_INTERPRET=1, where triton is installed.
-"""
-
-import os
+"""Fused attention against FlexiBERT's own, forward and backward."""
 
 import pytest
 import torch
 from small import batch, small_layer
+from triton_device import DEVICE, MARKS, needs_gpu
 
 from model.configuration import FlexiBertConfig
 from model.density import DensityRecorder
 from model.flexibert import FlexiBertForSequenceClassification
 
-pytest.importorskip("triton")
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not (INTERPRETED or torch.cuda.is_available()), reason="needs a GPU, or TRITON_INTERPRET=1"
-    ),
-]
+pytestmark = MARKS
 
 
 POLICIES = [
@@ -166,7 +153,7 @@ def test_a_model_that_is_told_to(monkeypatch):
     assert all(torch.equal(counts[place], own[place]) for place in counts)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+@needs_gpu
 def test_compiles_without_a_graph_break():
     policy = {"activation_threshold": 0.05, "gradient_threshold": 1e-4}
     config = FlexiBertConfig.of(
