@@ -1,6 +1,7 @@
 """How attention is computed: each choice like "eager", what is refused, and who looks on."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -138,7 +139,15 @@ def test_refuses(monkeypatch):
         make().set_attn_implementation("triton")
 
 
-def test_triton_has_no_dropout(monkeypatch):
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="kernels run on a CPU")
+def test_triton_needs_a_gpu():
+    pytest.importorskip("triton")
+    model = make(attn_implementation="triton")
+    with pytest.raises(ValueError, match="needs a GPU, not cpu: move the model there, or use attn"):
+        model(**batch(0, 4))
+
+
+def test_triton_has_no_dropout():
     pytest.importorskip("triton")
     model = make(attn_implementation="triton", attention_dropout=0.125).train()
     with pytest.raises(ValueError, match="attention_dropout must be 0 in training, not 0.125"):
