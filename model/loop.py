@@ -19,7 +19,8 @@ from model.cache import atomic_path
 from model.movement import MovementPruning, prune_gradients
 from model.policy import MovementSchedule
 from model.recipe import Schedule
-from model.thresholds import ThresholdRefresh, ThresholdTable
+from model.threshold_profiling import ThresholdRefresh
+from model.thresholds import ThresholdTable
 
 CHECKPOINT_SECONDS = 15.0
 """Time between two checkpoints; it changes what a kill costs, never a result."""

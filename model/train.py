@@ -25,7 +25,8 @@ from model.quiet import quiet
 from model.recipe import Recipe
 from model.space import TransformerDesign
 from model.teacher import Teacher, fast_tokenizer, fine_tuned_teacher, model_inputs, predict
-from model.thresholds import ThresholdRefresh, thresholds_in_force
+from model.threshold_profiling import ThresholdRefresh
+from model.thresholds import thresholds_in_force
 from model.tokens import Tokens, evaluation_batches, tokenize, training_batches
 from model.trace import SparsityTrace
 from model.trained import TrainedModel
