@@ -21,6 +21,7 @@ import transformers
 from model.baseline import fit_baseline
 from model.data import load_task
 from model.loop import Progress
+from model.statistics import paired_difference
 from model.teacher import fine_tuned_teacher
 from model.train import train
 from model.trained import FinalTest, TrainedModel, final_test
@@ -80,21 +81,10 @@ def summarize(models: list[TrainedModel], results: list[FinalTest]) -> None:
     say("test: " + ", ".join(f"{a:.2%}" for a in ours) + f" (n = {n})")
     say(f"test, mean of {len(ours)} seeds: {ours.mean():.2%}, deviation {ours.std(ddof=1):.2%}")
     say(f"test, TF-IDF with logistic regression: {theirs:.2%} (n = {n})")
-    low, high = paired_interval(results)
-    say(f"difference: {ours.mean() - theirs:+.2%}, 95 % interval {low:+.2%} to {high:+.2%}")
-
-
-def paired_interval(results: list[FinalTest], draws: int = 10_000) -> tuple[float, float]:
-    """Bootstrap over seeds and, paired, over examples."""
-    gain = np.array([np.subtract(r.test_correct, r.baseline_correct, dtype=float) for r in results])
-    rng = np.random.default_rng(0)
-    means = np.empty(draws)
-    for draw in range(draws):
-        seeds = rng.integers(len(gain), size=len(gain))
-        examples = rng.integers(gain.shape[1], size=gain.shape[1])
-        means[draw] = gain[seeds].mean(0)[examples].mean()
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    found = paired_difference(
+        [result.test_correct for result in results], [result.baseline_correct for result in results]
+    )
+    say(f"difference: {found.mean:+.2%}, 95 % interval {found.low:+.2%} to {found.high:+.2%}")
 
 
 def machine() -> str:

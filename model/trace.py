@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -212,11 +212,26 @@ class SparsityTrace(Stored):
             ) from None
         return nonzeros / elements
 
-    def by_role(self) -> dict[str, float]:
-        """Density of each role, over all records that have it."""
-        sums: dict[str, list[int]] = {}
+    def by_role(self, without: Collection[str] = ()) -> dict[str, float]:
+        """Density of each role, over all records that have it but those of some operations."""
+        found: dict[str, list[DensityRecord]] = {}
         for record in self.records:
-            total = sums.setdefault(record.role.value, [0, 0])
-            total[0] += record.nonzeros
-            total[1] += record.elements
-        return {role: nonzeros / elements for role, (nonzeros, elements) in sums.items()}
+            if record.operation not in without:
+                found.setdefault(record.role.value, []).append(record)
+        return {role: _density(records) for role, records in found.items()}
+
+    def by_layer(self, role: GemmRole | str) -> dict[int | None, float]:
+        """Density of a role by layer, None for what is outside; empty where nothing has the role.
+
+        The layers come in their order, what is outside first.
+        """
+        found: dict[int | None, list[DensityRecord]] = {}
+        for record in self.records:
+            if record.role == GemmRole(role):
+                found.setdefault(record.layer, []).append(record)
+        order = sorted(found, key=lambda layer: -1 if layer is None else layer)
+        return {layer: _density(found[layer]) for layer in order}
+
+
+def _density(records: list[DensityRecord]) -> float:
+    return sum(record.nonzeros for record in records) / sum(record.elements for record in records)

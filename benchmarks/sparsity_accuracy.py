@@ -1,0 +1,317 @@
+"""Sparsity against accuracy: DynaProp beside dense training, over seeds, paired.
+
+Trains each model dense, with sparse activations, with sparse gradients and with both, from the same
+seeds and with a ramp, and compares on the validation split: the difference to dense with a 95 %
+interval by a bootstrap over seeds and examples, beside the densities that were measured. The target
+is that its lower bound lies above −1.5 points. Prints a table and one JSON object, which also lies
+in --out beside the models and, in each model's folder, which examples it answers correctly.
+
+A run that was stopped goes on where it was. Trainings are processes of one thread each; of several
+devices they take turns.
+
+    python benchmarks/sparsity_accuracy.py [--models bert-mini minilm] [--seeds 5]
+        [--variants dense activations gradients both] [--workers 2] [--devices cpu]
+        [--recipe epochs=4 learning_rate=1e-3] [--out FOLDER] [--plot FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import math
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.data import Task, load_task
+from model.policy import PruningPolicy
+from model.recipe import Recipe
+from model.statistics import paired_difference
+from model.teacher import fine_tuned_teacher
+from model.train import train
+from model.trained import TrainedModel
+
+MINILM = {"hidden": 384, "heads": ["sa_sdp"] * 12, "feed_forward": [1536]}
+MODELS: dict[str, tuple[Any, str | None, Recipe]] = {
+    "bert-mini": ("bert-mini", None, Recipe()),
+    "minilm": (
+        {"layers": [MINILM] * 6},
+        "minilm",
+        Recipe(epochs=2.0, learning_rate=1e-4, decay=0.9, distillation=0.0, dropout=0.1),
+    ),
+}
+"""Design, what its layers start from, and how it is trained."""
+
+VARIANTS = {
+    "dense": (),
+    "activations": ("activation",),
+    "gradients": ("gradient",),
+    "both": ("activation", "gradient"),
+}
+MARGIN = -0.015
+TRACE_AT = (0.0, 0.25, 0.5, 0.75)
+CORRECT = "validation_correct.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One training, as a process is given it."""
+
+    model: str
+    design: Any
+    encoder: str | None
+    variant: str
+    seed: int
+    task: str
+    sequence_length: int | None
+    recipe: Recipe
+    policy: dict[str, Any]
+    folder: Path
+
+
+def main() -> None:
+    given = parser().parse_args()
+    trainings = [
+        training_of(given, model, variant, seed)
+        for seed in range(given.seeds)
+        for model in given.models
+        for variant in given.variants
+    ]
+    if any(training.recipe.distillation > 0 for training in trainings):
+        say("the teacher, which all trainings share")  # else each process waits for the first
+        torch.set_num_threads(os.cpu_count() or 1)
+        task = task_of(given.task, given.sequence_length)
+        fine_tuned_teacher(task).logits(task)
+    done = run(trainings, given)
+    result = {
+        "task": given.task,
+        "n": task_of(given.task, given.sequence_length).sizes["validation"],
+        "split": "validation",
+        "margin": MARGIN,
+        "gradients_off": given.gradients_off,
+        "devices": given.devices,
+        "torch": torch.__version__,
+        "models": {model: compare(model, done) for model in given.models},
+    }
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    print_result(result)
+    print(json.dumps(result))
+    if given.plot is not None:
+        from transcode.curves import write_curves
+
+        write_curves([made.folder for made in done], given.plot)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    made.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    made.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    made.add_argument("--seeds", type=int, default=5)
+    made.add_argument("--task", default="movie-sentences")
+    made.add_argument("--sequence-length", type=int, help="tokens; default: the task's")
+    made.add_argument("--activation-density", type=float, default=0.5)
+    made.add_argument("--gradient-density", type=float, default=0.1)
+    made.add_argument(
+        "--gradients-off", nargs="*", default=["classifier", "pooler"], metavar="PRODUCT",
+        help="products whose gradient is left alone; default: the small ones at the top, where "
+        "sparsity takes whole sequences out of all layers below",
+    )  # fmt: skip
+    made.add_argument("--selection", default="threshold", help="or top_k_row, top_k_tensor")
+    made.add_argument(
+        "--ramp", type=float, default=0.25, help="share of the steps over which pruning rises"
+    )
+    made.add_argument(
+        "--refresh-steps", type=int, default=50, help="steps between two tables of thresholds"
+    )
+    made.add_argument(
+        "--recipe", nargs="+", default=[], type=setting, metavar="KEY=NUMBER",
+        help="fields of the recipe that are other than the model's own",
+    )  # fmt: skip
+    made.add_argument("--workers", type=int, default=1, help="trainings at once")
+    made.add_argument("--devices", nargs="+", default=["cpu"], help="cpu, or cuda:0 cuda:1 …")
+    made.add_argument("--minutes", type=float, help="start no training after so many")
+    made.add_argument("--out", type=Path, default=Path("runs/sparsity"))
+    made.add_argument("--plot", type=Path, help="an HTML page, as of transcode curves")
+    return made
+
+
+def setting(text: str) -> tuple[str, float]:
+    key, _, value = text.partition("=")
+    return key, int(value) if key == "batch_size" else float(value)
+
+
+def training_of(given: argparse.Namespace, model: str, variant: str, seed: int) -> Training:
+    design, encoder, own = MODELS[model]
+    recipe = Recipe.load({**asdict(own), **dict(given.recipe)})
+    batches = math.ceil(len(task_of(given.task, given.sequence_length).train) / recipe.batch_size)
+    # Of dense training, too: densities are compared at the same places.
+    policy: dict[str, Any] = {"gradients_off": tuple(given.gradients_off)}
+    if kinds := VARIANTS[variant]:
+        policy |= {f"{kind}_density": getattr(given, f"{kind}_density") for kind in kinds}
+        policy |= {"selection": given.selection, "refresh_steps": given.refresh_steps}
+        if given.ramp > 0:
+            steps = recipe.schedule(batches).steps
+            policy["ramp"] = {"steps": max(1, round(given.ramp * steps))}
+    return Training(
+        model, design, encoder, variant, seed, given.task, given.sequence_length, recipe, policy,
+        given.out / model / f"{variant}-{seed}",
+    )  # fmt: skip
+
+
+@functools.cache
+def task_of(name: str, sequence_length: int | None) -> Task:
+    """The task, read once in a process."""
+    return load_task(name, sequence_length)
+
+
+def run(trainings: list[Training], given: argparse.Namespace) -> list[Training]:
+    """Train in processes; those that came to their end, in the order in which they were asked."""
+    context = multiprocessing.get_context("spawn")
+    devices = context.Queue()
+    for number in range(given.workers):
+        devices.put(given.devices[number % len(given.devices)])
+    begun, waiting, done = time.monotonic(), list(reversed(trainings)), set()
+    under_way: dict[Future[float], Training] = {}
+    with ProcessPoolExecutor(given.workers, context, prepare, (devices,)) as pool:
+        while waiting or under_way:
+            late = given.minutes is not None and time.monotonic() - begun > 60 * given.minutes
+            if late:
+                waiting.clear()
+            while waiting and len(under_way) < given.workers:
+                training = waiting.pop()
+                under_way[pool.submit(train_one, training)] = training
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                training = under_way.pop(future)
+                accuracy = future.result()
+                done.add(training)
+                say(
+                    f"{time.monotonic() - begun:5.0f} s  {len(done)} of {len(trainings)}"
+                    f"  {training.folder}  {accuracy:.2%}"
+                )
+    return [training for training in trainings if training in done]
+
+
+DEVICE = "cpu"
+
+
+def prepare(devices: Any) -> None:
+    """Take a device for this process, alone among those that are seen."""
+    global DEVICE
+    torch.set_num_threads(1)
+    kind, _, number = devices.get().partition(":")
+    if number:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[int(number)] if seen else number
+    DEVICE = kind
+
+
+def train_one(training: Training) -> float:
+    """Train, and keep which examples of the validation split are answered correctly."""
+    task = task_of(training.task, training.sequence_length)
+    on_device = {} if DEVICE == "cpu" else {"device": DEVICE}
+    made = train(
+        training.design, task, training.policy, training.recipe, training.seed, training.folder,
+        trace_at=TRACE_AT, encoder=training.encoder, **on_device,
+    )  # fmt: skip
+    kept = training.folder / CORRECT
+    if not kept.exists():
+        np.save(kept, made.correct(task.validation))
+    return float(np.load(kept).mean())
+
+
+def compare(model: str, done: list[Training]) -> dict[str, Any]:
+    """Each variant's accuracies and densities, and its difference to dense over common seeds."""
+    trainings = {(t.variant, t.seed): t for t in done if t.model == model}
+    answers = {key: np.load(t.folder / CORRECT) for key, t in trainings.items()}
+    made: dict[str, Any] = {}
+    for variant in dict.fromkeys(variant for variant, _ in trainings):
+        seeds = [seed for kind, seed in trainings if kind == variant]
+        first = trainings[variant, seeds[0]]
+        row = {
+            "policy": PruningPolicy.load(first.policy).model_dump(mode="json"),
+            "recipe": asdict(first.recipe),
+            "seeds": seeds,
+            "accuracy": [float(answers[variant, seed].mean()) for seed in seeds],
+            "densities": [densities(trainings[variant, seed]) for seed in seeds],
+        }
+        paired = [seed for seed in seeds if ("dense", seed) in trainings]
+        if variant != "dense" and paired:
+            found = paired_difference(
+                [answers[variant, seed] for seed in paired],
+                [answers["dense", seed] for seed in paired],
+            )
+            row["difference"] = {**asdict(found), "met": found.low > MARGIN}
+        made[variant] = row
+    return made
+
+
+def densities(training: Training) -> dict[str, Any]:
+    """Measured densities over all real entries: of inference, and of the last training steps."""
+    made = TrainedModel.load(training.folder)
+    traces = {"OUTPUT": made.trace, "GRAD_OUTPUT": made.gradients}
+    off = {"OUTPUT": made.policy.activations_off, "GRAD_OUTPUT": made.policy.gradients_off}
+    return {
+        "by_role": made.densities,
+        "pruned_places": {role: t.by_role(off[role])[role] for role, t in traces.items()},
+        "by_layer": {
+            role: {"outside" if k is None else str(k): v for k, v in t.by_layer(role).items()}
+            for role, t in traces.items()
+        },
+        "training_seconds": made.seconds,
+    }
+
+
+def print_result(result: dict[str, Any]) -> None:
+    print(
+        f"{result['task']}, validation split, n = {result['n']:,}; densities over all real entries,"
+        " in brackets at the places that are pruned; the gradients of"
+        f" {' and '.join(result['gradients_off']) or 'no product'} are left alone"
+    )
+    head = ("", "seeds", "accuracy", "difference to dense", "95 % interval", "target",
+            "OUTPUT", "GRAD_OUTPUT")  # fmt: skip
+    for model, variants in result["models"].items():
+        rows = [(model, *head[1:])] + [row_of(name, row) for name, row in variants.items()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def row_of(name: str, row: dict[str, Any]) -> tuple[str, ...]:
+    accuracies, found = row["accuracy"], row.get("difference")
+    spread = f" ± {100 * statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
+    difference = ("", "", "")
+    if found is not None:
+        difference = (
+            f"{100 * found['mean']:+.2f} points",
+            f"{100 * found['low']:+.2f} to {100 * found['high']:+.2f}",
+            "met" if found["met"] else "not met",
+        )
+    measured = []
+    for role in ("OUTPUT", "GRAD_OUTPUT"):
+        whole, places = (
+            statistics.fmean(d[kind][role] for d in row["densities"])
+            for kind in ("by_role", "pruned_places")
+        )
+        measured.append(f"{whole:.3f} ({places:.3f})")
+    mean = 100 * statistics.fmean(accuracies)
+    return (name, str(len(accuracies)), f"{mean:.2f} %{spread}", *difference, *measured)
+
+
+def say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()
