@@ -27,9 +27,10 @@ from sim.weights import WeightPlaces
 
 MODEL = TransformerDesign.load({
     "layers": [{"hidden": 32, "heads": ["sa_sdp"] * 2, "feed_forward": [40]},
-               {"hidden": 24, "heads": ["sa_sdp"] * 2, "feed_forward": [20]}],
+               {"hidden": 24, "heads": ["sa_sdp"] * 2, "feed_forward": [20]},
+               {"hidden": 12, "heads": ["sa_sdp"], "feed_forward": [8]}],
     "labels": 3})
-"""Heads of 16 and of 12 elements, and a projection."""
+"""Two heads of 16 and of 12 elements, one of 12, and projections."""
 
 
 def design(**changes: Any) -> AcceleratorDesign:
@@ -76,7 +77,7 @@ def reasons(plan: Plan, following: Plan | None) -> Iterator[str]:
     is_product = operation.kind == "product"
     if is_product and plan.spills and not plan.sums_resident:
         yield "sums stream"
-    width = 16 if operation.layer == 0 else 12
+    width = {0: 16, 1: 12}.get(operation.layer, 0)  # type: ignore[call-overload]
     if operation.name in ("score", "context") and width % made.window:
         yield "heads"
     line = made.window * made.bits
@@ -180,11 +181,25 @@ def test_scale_and_offset_beyond_half_the_weight_buffer_are_not_proven() -> None
         assert proven_of(made, Workload(wide, 7, 0.01, batch_size=1))["0.attention_norm"] == fits
 
 
+FEW_WORDS = {"activation_buffer_kib": 64, "weight_buffer_kib": 1, "lanes_per_pe": 26,
+             "k_segment": 8, "loop_order": "bikj"}
+
+
+def test_biases_beyond_a_quarter_of_their_words_are_not_proven() -> None:
+    model = TransformerDesign.load(
+        {"layers": [{"hidden": 24, "heads": ["sa_sdp"], "feed_forward": [204]}]})
+    work = Workload(model, 7, 0.1, batch_size=1)
+    for kib, fits in ((1, False), (2, True)):
+        made = design(**FEW_WORDS, mask_buffer_kib=kib)
+        # 104 columns are 52 words of biases; 512 lines have 128, a quarter of which are 32.
+        biases = AcceleratorSpec.of(made).weights.bias_words // 4
+        assert (biases, proven_of(made, work)["0.feed_forward_0"]) == (32 * kib, fits)
+
+
 def test_a_last_block_of_fewer_columns_can_need_more_words() -> None:
     model = TransformerDesign.load(
         {"layers": [{"hidden": 24, "heads": ["sa_sdp"], "feed_forward": [204]}]})
-    made = design(activation_buffer_kib=64, weight_buffer_kib=1, mask_buffer_kib=2,
-                  lanes_per_pe=26, k_segment=8, loop_order="bikj")
+    made = design(**FEW_WORDS, mask_buffer_kib=2)
     # 104 and 100 columns of a line: twelve words each, in six groups of two and in five of three.
     for density, words, fits in ((0.1153, {12, 15}, False), (0.1, {12, 10}, True)):
         work = Workload(model, 7, density, batch_size=1)
