@@ -1,4 +1,4 @@
-"""What fits exactly is in the buffers, and a bit more is not: in the walk and in the closed form."""
+"""What fits exactly is in the buffers, and a bit more is not, in walk and closed form."""
 
 from __future__ import annotations
 

@@ -335,8 +335,8 @@ def test_a_step_without_slots_takes_nothing() -> None:
     assert not any(bench.requests)
 
 
-@pytest.mark.parametrize(("field", "value"), [("latency", 0), ("latency", 4097), ("rate_denominator", 0),
-                                              ("rate_numerator", 33)])
+@pytest.mark.parametrize(("field", "value"), [
+    ("latency", 0), ("latency", 4097), ("rate_denominator", 0), ("rate_numerator", 33)])
 def test_parameters_outside_their_range_are_refused(field, value):
     given = {"latency": 4096, "rate_numerator": 32, "rate_denominator": 1}
     assert LoaderSpec(SMALL, **given).word_bits == 32
