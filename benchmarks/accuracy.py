@@ -45,7 +45,7 @@ MODELS: dict[str, Any] = {
     "heterogeneous": HETEROGENEOUS,
 }
 
-TRANSFER = Recipe(epochs=3.0, batch_size=64, transfer_texts=60_000)
+TRANSFER = Recipe(epochs=3.0, batch_size=128, transfer_texts=60_000)
 FINE_TUNING = Recipe(epochs=2.0, learning_rate=1e-4, decay=0.9, distillation=0.0, dropout=0.1)
 RECIPES: dict[str, tuple[Recipe, str | None]] = {
     "fine-tuning": (FINE_TUNING, "minilm"),
