@@ -5,7 +5,8 @@ through the golden functions at each width, and trains on in the arithmetic at t
 row a setting: accuracy, answers that are the same as in float, examples right in float alone and in
 integers alone, and shares of all values that saturate and underflow.
 
-    python benchmarks/arithmetic.py [MODEL] [--bits 20 12 8 6 4] [--fine-tune 8 4] [--epochs 1] [--out FOLDER]
+    python benchmarks/arithmetic.py [MODEL] [--bits 20 12 8 6 4] [--fine-tune 8 4] [--epochs 1]
+        [--threads 1] [--out FOLDER]
 """
 
 import argparse
