@@ -155,7 +155,7 @@ def test_triton_has_no_dropout():
 
 
 def test_who_looks_on_sees_every_tensor():
-    """Recorders, calibration and profiles: the same as of a model that is eager."""
+    """Recorders, calibration, profiles and rounding: the same as of a model that is eager."""
     policy = {"activation_density": 0.5, **{k: LINEAR[k] for k in ("activations_off",)}}
     models = [make(policy, attn_implementation=name) for name in ("eager", "sdpa")]
     tables = [profile(model, [batch(0, 8)]) for model in models]
@@ -171,6 +171,10 @@ def test_who_looks_on_sees_every_tensor():
         names = []
         with torch.no_grad(), observed(model, lambda name, *rest, names=names: names.append(name)):
             model(**batch(0, 8))
+        model.dynaprop.rounding = lambda values, name, names=names: names.append(name) or values
+        with torch.no_grad():
+            model(**batch(0, 8))
+        model.dynaprop.rounding = None
         seen.append(names)
-    assert counted[0] == counted[1] and "0.attention_softmax" in seen[1]
+    assert counted[0] == counted[1] and seen[1].count("0.attention_softmax") == 2
     assert seen[0] == seen[1]

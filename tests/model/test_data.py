@@ -1,5 +1,6 @@
 """Tasks: splits that do not leak, and a test split that opens on record."""
 
+import csv
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -123,6 +124,11 @@ def test_all_messages_are_taken_out_of_the_packaged_file() -> None:
     messages = list(packaged._messages(path))
     assert np.bincount([label for _, label in messages]).tolist() == [4827, 747]
     assert not any("\n" in text for text, _ in messages)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row["text"].count("\nham\t") + row["text"].count("\nspam\t")
+                for row in csv.DictReader(file)]  # fmt: skip
+    # What docs/tasks.md says of the file: so many messages stand inside so many others.
+    assert (sum(rows), sum(row > 0 for row in rows)) == (737, 8)
 
 
 def test_reviews_have_no_line_breaks_of_html() -> None:
