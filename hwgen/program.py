@@ -292,6 +292,9 @@ FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
 """Fields of each kind of descriptor, first to last from bit OPCODE_BITS on, with their bits;
 negative for a signed field."""
 
+MOST_BIASES = 1 << dict(FIELDS["step"])["bias"]
+"""Biases of the weight buffer that a step can name: the first ones, if there are more."""
+
 OPCODES = {name: number for number, name in enumerate(FIELDS)}
 
 KINDS = ("product", "softmax", "norm")

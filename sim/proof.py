@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwgen.design import DesignBatch
+from hwgen.program import MOST_BIASES
 from hwgen.units.accelerator import cost as accelerator
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.loader import cost as loader
@@ -74,7 +75,7 @@ def _weights_fit(population: Population, task: Task, home: Residency) -> Bools:
     half = [most // 2 for most in (
         lines,
         accelerator.buffer_words(designs.weight_buffer_kib, designs.window, designs.bits),
-        accelerator.bias_words(lines, together))]
+        np.minimum(accelerator.bias_words(lines, together), MOST_BIASES // together))]
     quarter = [most // 2 for most in half]
 
     def within(size: loader.ImageSize, room: list[NDArray[np.int64]]) -> Bools:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hwgen.program import MOST_BIASES
 from hwgen.units.buffer.spec import BufferSpec
 from hwgen.units.loader.cost import ImageSize
 from sim.schedule import Block, Plan
@@ -88,7 +89,7 @@ class WeightPlaces:
     def _take(self, label: str, sizes: Mapping[tuple[int, int], ImageSize], parts: int) -> Images:
         spec, half = self._spec, self._taken % 2
         room = {"lines": spec.lines, "words of every bank": spec.words,
-                "words of biases": spec.biases // spec.biases_together}
+                "words of biases": min(spec.biases, MOST_BIASES) // spec.biases_together}
         part = {name: size // 2 // parts for name, size in room.items()}
         addresses = {}
         for at, size in sizes.items():

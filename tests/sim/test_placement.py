@@ -206,10 +206,11 @@ def test_an_image_that_does_not_fit_a_half_is_refused() -> None:
 
 
 def test_a_gap_is_taken_as_a_whole() -> None:
-    # Query, key and value are of one size, so that a later one of it takes the first's place.
     placement = place(layer(design(), workload()), workload())
-    score, output = (placement.tensors[f"0.{name}"] for name in ("query", "attention_output"))
-    assert (output.line, output.start) == (score.line, score.start)
+    # Query, key and context are of one size. Context comes between what softmax wrote and value.
+    for one, later in (("query", "attention_output"), ("key", "context")):
+        old, new = (placement.tensors[f"0.{name}"] for name in (one, later))
+        assert (new.line, new.start) == (old.line, old.start)
 
 
 @pytest.mark.parametrize("density", [0.3, 0.35, 0.4, 0.45])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_main_memory import design, product_case
 
+from hwgen.program import FIELDS
 from hwgen.units.buffer.spec import BufferSpec
 from hwgen.units.loader.cost import ImageSize
 from sim.assembly import descriptors
@@ -51,6 +52,16 @@ def test_a_block_has_all_of_a_quarter(room: dict[str, int], name: str) -> None:
     less = {field: most[field] - number for field, number in room.items()}
     with pytest.raises(ValueError, match=f"{name} does not fit the .* a quarter of the weight"):
         WeightPlaces(replace(spec, **less)).take(plan)
+
+
+def test_biases_lie_where_a_step_can_name_them() -> None:
+    many = replace(SPEC, lines=1 << 18, biases=1 << 17)
+    places = WeightPlaces(many)
+    size = ImageSize(lines=36, biases=24, groups=2, values=22, slots=23)
+    (first,), (second,) = (places.take_image("one", size).places for _ in range(2))
+    assert (first.bias, second.bias) == (0, 1 << 14)
+    # Two biases a word: the last of the second half is the last of 16 bits.
+    assert 2 * second.bias + (1 << 15) == 1 << dict(FIELDS["step"])["bias"]
 
 
 def case(columns: int) -> Case:
