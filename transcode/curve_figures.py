@@ -79,12 +79,11 @@ def accuracy_figure(panels: Sequence[Panel], role: GemmRole, sweeps: Sweeps) -> 
     figure.update_layout(
         template="plotly_white",
         height=150 + 430 * rows,
-        margin={"l": 70, "r": 20, "t": 50, "b": 60},
+        margin={"l": 70, "r": 20, "t": 50, "b": 150},
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
         hoverlabel={"align": "left"},
         hovermode="closest",
     )
-    figure.update_layout(margin_b=150)
     return figure
 
 
@@ -131,10 +130,12 @@ def _means(
         error_x=_bars(across, colour),
         error_y=_bars(up, colour),
         line={"color": colour, "width": 2, "dash": "solid" if alone else "dash"},
-        marker={"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2}},
+        marker={
+            "color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}
+        },
         text=[_text(group) for group in groups],
         hovertemplate="%{text}<extra></extra>",
-    )
+    )  # fmt: skip
 
 
 def _bars(spreads: Sequence[Spread], colour: str) -> dict[str, Any]:
@@ -220,21 +221,22 @@ def _sweep_traces(panel: Panel, sweeps: Sequence[Sequence[SweepPoint]]) -> list[
 def density_figure(panels: Sequence[Panel]) -> go.Figure:
     """Densities over a training and at inference: a panel a role, a line a layer, means over seeds.
 
-    One group of trainings is shown; a list chooses which.
+    One group of trainings is shown, at first the one whose pruning takes most roles; a list chooses
+    which.
     """
     figure = make_subplots(
         3, 2, subplot_titles=list(ROLES.values()), horizontal_spacing=0.08, vertical_spacing=0.1
     )
     choices: list[tuple[str, int]] = []
-    for panel in panels:
-        for group in panel.groups:
-            traces = list(_density_traces(group))
-            seeds = len(group.models)
-            choices.append((f"{panel.name}, {group.name} ({seeds} seed{'s' * (seeds > 1)})",
-                            len(traces)))  # fmt: skip
-            for place, trace in traces:
-                trace.visible = len(choices) == 1
-                figure.add_trace(trace, row=place // 2 + 1, col=place % 2 + 1)
+    named = [(panel.name, group) for panel in panels for group in panel.groups]
+    first = max(range(len(named)), key=lambda number: len(named[number][1].pruned))
+    for number, (name, group) in enumerate(named):
+        traces = _density_traces(group)
+        seeds = f"{len(group.models)} seed{'s' * (len(group.models) > 1)}"
+        choices.append((f"{name}, {group.name} ({seeds})", len(traces)))
+        for place, trace in traces:
+            trace.visible = number == first
+            figure.add_trace(trace, row=place // 2 + 1, col=place % 2 + 1)
     ticks = {"tickvals": [0, 25, 50, 75, LAST, INFERENCE],
              "ticktext": ["0", "25", "50", "75", "100", "inference"]}  # fmt: skip
     figure.update_xaxes(range=[-3, INFERENCE + 5], tickangle=0, **ticks)
@@ -245,19 +247,20 @@ def density_figure(panels: Sequence[Panel]) -> go.Figure:
         height=1050,
         margin={"l": 60, "r": 20, "t": 110, "b": 60},
         hovermode="closest",
-        updatemenus=[_menu(choices)],
+        updatemenus=[_menu(choices, first)],
     )
     return figure
 
 
-def _menu(choices: Sequence[tuple[str, int]]) -> dict[str, Any]:
+def _menu(choices: Sequence[tuple[str, int]], first: int) -> dict[str, Any]:
     total = sum(count for _, count in choices)
     buttons, begin = [], 0
     for label, count in choices:
         visible = [begin <= number < begin + count for number in range(total)]
         buttons.append({"label": label, "method": "restyle", "args": [{"visible": visible}]})
         begin += count
-    return {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.1, "yanchor": "top"}
+    place = {"x": 0, "xanchor": "left", "y": 1.1, "yanchor": "top"}
+    return {"buttons": buttons, "active": first, **place}
 
 
 def _density_traces(group: Group) -> list[tuple[int, go.Scatter]]:

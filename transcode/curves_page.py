@@ -123,8 +123,8 @@ def _render(found: Sequence[Panel], sweeps: dict[str, list[tuple[SweepPoint, ...
     )
 
 
-def _row(panel: Panel, group: Group) -> dict[str, str]:
-    off = ", ".join(group.policy.gradients_off)
+def _row(panel: Panel, group: Group) -> dict[str, Any]:
+    off = group.policy.gradients_off if "gradients" in group.pruned else ()
     return {
         "panel": panel.name,
         "name": group.name,
@@ -132,8 +132,8 @@ def _row(panel: Panel, group: Group) -> dict[str, str]:
         "accuracy": percent(group.accuracy),
         "activations": percent(group.sparsity(GemmRole.OUTPUT)),
         "gradients": percent(group.sparsity(GemmRole.GRAD_OUTPUT)),
-        "off": f"gradients of {off}" if off else "",
-        "folders": ", ".join(str(model.path) for model in group.models),
+        "off": ", ".join(off),
+        "folders": [str(model.path) for model in group.models],
     }
 
 

@@ -205,4 +205,5 @@ def design_name(design: TransformerDesign) -> str:
         if named.model_copy(update={"labels": design.labels}) == design:
             return name
     widths = dict.fromkeys(layer.hidden for layer in design.layers)
-    return f"{len(design.layers)} layers of {', '.join(map(str, widths))}"
+    layers = "1 layer" if len(design.layers) == 1 else f"{len(design.layers)} layers"
+    return f"{layers} of {', '.join(map(str, widths))}"
