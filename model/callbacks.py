@@ -139,7 +139,9 @@ class DynaPropCallback(TrainerCallback):
         if recorder is None:
             return
         if self._logs(state.global_step - 1, state):
+            asked = control.should_log
             self.trainer.log(self._densities(recorder))
+            control.should_log = asked  # a log takes it back, and the Trainer's own is still to come
         if self.stage is None:
             self.dynaprop.recorder = None
             return
