@@ -141,7 +141,7 @@ class DynaPropCallback(TrainerCallback):
         if self._logs(state.global_step - 1, state):
             asked = control.should_log
             self.trainer.log(self._densities(recorder))
-            control.should_log = asked  # a log takes it back, and the Trainer's own is still to come
+            control.should_log = asked  # what logs takes it back; the Trainer is yet to log
         if self.stage is None:
             self.dynaprop.recorder = None
             return
