@@ -1,110 +1,186 @@
-"""Accuracy of BERT-Tiny trained with DynaProp against TF-IDF with logistic regression.
+"""Accuracy of models trained with DynaProp beside MiniLM and TF-IDF with logistic regression.
 
-Trains the named design with several seeds on a task and opens the test split for each, on record.
-Prints accuracies with their n, mean and deviation over seeds, the paired difference to the
-baseline with a 95 % bootstrap interval over seeds and examples, and measured densities.
+Each model is trained with several seeds by each of its recipes (--recipes names some). The recipe
+with the best mean accuracy on the validation split is chosen, and the test split is opened for its
+models alone, on record. Prints accuracies with their n, mean and deviation over seeds, the paired
+difference to the baseline with a 95 % bootstrap interval over seeds and examples, and densities;
+then one JSON object, which also lies in --out beside the models. A run that was stopped goes on.
 
-    python benchmarks/accuracy.py [--design bert-tiny] [--seeds 3] [--threads 1] [--out FOLDER]
+    python benchmarks/accuracy.py [--models minilm bert-tiny bert-mini heterogeneous] [--seeds 3]
+        [--recipes default transfer] [--workers 1] [--devices cpu] [--out FOLDER]
 """
 
 import argparse
+import json
+import os
 import platform
-import sys
+import statistics
+from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
-import numpy as np
 import sklearn
 import torch
 import transformers
+from training.trainings import MINILM, Training, prepare_teacher, run, say, task_of
 
 from model.baseline import fit_baseline
-from model.data import load_task
-from model.loop import Progress
+from model.recipe import Recipe
 from model.statistics import paired_difference
-from model.teacher import fine_tuned_teacher
-from model.train import train
 from model.trained import FinalTest, TrainedModel, final_test
+
+HETEROGENEOUS = {
+    "layers": [
+        {"hidden": 256, "heads": ["c_5", "c_9", "sa_sdp", "sa_sdp"], "feed_forward": [512]},
+        {"hidden": 128, "heads": ["sa_wma", "l_dct", "sa_sdp", "sa_sdp"],
+         "feed_forward": [256, 256]},
+    ]
+}  # fmt: skip
+"""Convolutions below, attention above, two widths, one and two feed-forward stacks."""
+
+MODELS: dict[str, Any] = {
+    "minilm": MINILM,
+    "bert-tiny": "bert-tiny",
+    "bert-mini": "bert-mini",
+    "heterogeneous": HETEROGENEOUS,
+}
+
+TRANSFER = Recipe(epochs=3.0, batch_size=128, transfer_texts=60_000)
+FINE_TUNING = Recipe(epochs=2.0, learning_rate=1e-4, decay=0.9, distillation=0.0, dropout=0.1)
+RECIPES: dict[str, tuple[Recipe, str | None]] = {
+    "fine-tuning": (FINE_TUNING, "minilm"),
+    "default": (Recipe(), None),
+    "from-minilm": (Recipe(), "minilm"),
+    "hidden": (Recipe(hidden_distillation=1.0), None),
+    "transfer": (TRANSFER, None),
+    "transfer-hidden": (replace(TRANSFER, hidden_distillation=1.0), None),
+    "transfer-from-minilm": (TRANSFER, "minilm"),
+}
+"""How a model is trained, and what its layers start from."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--design", default="bert-tiny")
-    parser.add_argument("--task", default="movie-sentences")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=None, help="keep the models here")
-    given = parser.parse_args()
-    with TemporaryDirectory() as temporary:
-        benchmark(given, given.out or Path(temporary))
-
-
-def benchmark(given: argparse.Namespace, out: Path) -> None:
-    task = load_task(given.task)
-    say(f"machine: {machine()}, {given.threads} thread(s)")
+    given = parser().parse_args()
+    task = task_of(given.task, None)
+    say(f"machine: {machine(given.devices)}")
     say(
         f"versions: Python {platform.python_version()}, torch {torch.__version__}, transformers"
         f" {transformers.__version__}, scikit-learn {sklearn.__version__}"
     )
     say(f"task: {task.name}, splits {task.split_hash}, {task.sizes}; {task.source}")
-    teacher = fine_tuned_teacher(task, progress=report)
-    say(
-        f"teacher: validation {teacher.validation_accuracy:.2%} (n = {teacher.validation_n}),"
-        f" {teacher.seconds:.0f} s"
-    )
+    trainings = [
+        training_of(given, model, recipe, seed)
+        for seed in range(given.seeds)
+        for model in given.models
+        for recipe in recipes_of(given, model)
+    ]
+    prepare_teacher(task, trainings, given.devices[0])
+    done = run(trainings, given.workers, given.devices)
     baseline = fit_baseline(task)
-    say(
-        f"baseline: C = {baseline.strength:g}, validation {baseline.validation_accuracy:.2%}"
-        f" (n = {baseline.validation_n})"
+    result: dict[str, Any] = {
+        "task": task.describe(),
+        "baseline": {
+            "validation_accuracy": baseline.validation_accuracy,
+            "strength": baseline.strength,
+        },
+        "models": {},
+    }
+    for model in given.models:
+        result["models"][model] = of_model([made for made in done if made.model == model])
+    print_result(result)
+    (given.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    made.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    made.add_argument("--recipes", nargs="+", choices=RECIPES, default=["default", "transfer"])
+    made.add_argument("--task", default="movie-sentences")
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--workers", type=int, default=1, help="trainings at once")
+    made.add_argument("--devices", nargs="+", default=["cpu"], help="cpu, or cuda:0 cuda:1 …")
+    made.add_argument("--out", type=Path, default=Path("runs/accuracy"))
+    return made
+
+
+def recipes_of(given: argparse.Namespace, model: str) -> list[str]:
+    """MiniLM is fine-tuned, whatever the others are trained by."""
+    return ["fine-tuning"] if model == "minilm" else given.recipes
+
+
+def training_of(given: argparse.Namespace, model: str, recipe: str, seed: int) -> Training:
+    chosen, encoder = RECIPES[recipe]
+    return Training(
+        model, MODELS[model], encoder, recipe, seed, given.task, None, chosen, None,
+        given.out / model / f"{recipe}-{seed}",
+    )  # fmt: skip
+
+
+def of_model(trainings: list[Training]) -> dict[str, Any]:
+    """Validation accuracies by recipe; the test's of the best recipe."""
+    by_recipe: dict[str, list[TrainedModel]] = {}
+    for training in trainings:
+        made = TrainedModel.load(training.folder)
+        by_recipe.setdefault(training.variant, []).append(made)
+    found = {
+        name: [made.validation_accuracy for made in models] for name, models in by_recipe.items()
+    }
+    best = max(found, key=lambda name: statistics.fmean(found[name]))
+    models = by_recipe[best]
+    tests = [final_test(made) for made in models]
+    return {
+        "validation": found,
+        "validation_n": models[0].validation_n,
+        "seconds": {name: [made.seconds for made in m] for name, m in by_recipe.items()},
+        "recipe": best,
+        "recipe_fields": asdict(models[0].recipe),
+        "policy": models[0].policy.model_dump(mode="json", exclude_defaults=True),
+        "densities": [made.densities for made in models],
+        **of_tests(tests),
+    }
+
+
+def of_tests(tests: list[FinalTest]) -> dict[str, Any]:
+    """Accuracies of the test split, and the paired difference to the baseline."""
+    difference = paired_difference(
+        [t.test_correct for t in tests], [t.baseline_correct for t in tests]
     )
-    models: list[TrainedModel] = []
-    for seed in range(given.seeds):
-        made = train(
-            given.design, task, seed=seed, out=out / f"{given.design}-{seed}", progress=report,
-            threads=given.threads,
-        )  # fmt: skip
-        models.append(made)
-        say(
-            f"seed {seed}: validation {made.validation_accuracy:.2%} (n = {made.validation_n}),"
-            f" {made.seconds:.0f} s, {made.seconds / made.epochs:.1f} s an epoch"
-        )
-    summarize(models, [final_test(model, task) for model in models])
+    return {
+        "test": [test.test_accuracy for test in tests],
+        "test_n": tests[0].test_n,
+        "baseline_test": tests[0].baseline_test_accuracy,
+        "difference": asdict(difference),
+    }
 
 
-def summarize(models: list[TrainedModel], results: list[FinalTest]) -> None:
-    n = results[0].test_n
-    ours = np.array([result.test_accuracy for result in results])
-    theirs = results[0].baseline_test_accuracy
-    policy, densities = models[0].policy, models[0].densities
-    say(f"thresholds: τ_I = {policy.activation_threshold:g}, τ_T = {policy.gradient_threshold:g}")
-    say("densities (seed 0): " + ", ".join(f"{k} {v:.3f}" for k, v in densities.items()))
-    say("test: " + ", ".join(f"{a:.2%}" for a in ours) + f" (n = {n})")
-    say(f"test, mean of {len(ours)} seeds: {ours.mean():.2%}, deviation {ours.std(ddof=1):.2%}")
-    say(f"test, TF-IDF with logistic regression: {theirs:.2%} (n = {n})")
-    found = paired_difference(
-        [result.test_correct for result in results], [result.baseline_correct for result in results]
-    )
-    say(f"difference: {found.mean:+.2%}, 95 % interval {found.low:+.2%} to {found.high:+.2%}")
+def print_result(result: dict[str, Any]) -> None:
+    print(f"TF-IDF: validation {result['baseline']['validation_accuracy']:.2%}")
+    for model, row in result["models"].items():
+        for name, accuracies in row["validation"].items():
+            chosen = ", chosen" if name == row["recipe"] else ""
+            print(f"{model}, {name}: validation {spread(accuracies)} (n = {row['validation_n']})"
+                  f"{chosen}")  # fmt: skip
+        found = row["difference"]
+        print(f"{model}: test {spread(row['test'])} (n = {row['test_n']}), TF-IDF"
+              f" {row['baseline_test']:.2%}, difference {100 * found['mean']:+.2f} points, 95 %"
+              f" interval {100 * found['low']:+.2f} to {100 * found['high']:+.2f}")  # fmt: skip
 
 
-def machine() -> str:
-    import os
+def spread(accuracies: list[float]) -> str:
+    """Mean, deviation and each of some accuracies."""
+    deviation = f" ± {statistics.stdev(accuracies):.2%}" if len(accuracies) > 1 else ""
+    each = ", ".join(f"{100 * accuracy:.1f}" for accuracy in accuracies)
+    return f"{statistics.fmean(accuracies):.2%}{deviation} ({each})"
 
+
+def machine(devices: list[str]) -> str:
+    if devices[0] != "cpu":
+        return f"{len(devices)} × {torch.cuda.get_device_name()}"
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
     return f"{platform.system()} {platform.machine()} {name}, {os.cpu_count()} cores"
-
-
-def report(now: Progress) -> None:
-    if sys.stderr.isatty():
-        left = 0.0 if now.seconds_left is None else now.seconds_left
-        sys.stderr.write(f"\r{now.phase}: {now.fraction:4.0%}, {left:4.0f} s left ")
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

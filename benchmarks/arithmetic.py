@@ -5,7 +5,7 @@ through the golden functions at each width, and trains on in the arithmetic at t
 row a setting: accuracy, answers that are the same as in float, examples right in float alone and in
 integers alone, and shares of all values that saturate and underflow.
 
-    python benchmarks/arithmetic.py [MODEL] [--fine-tune 8 4] [--epochs 1] [--out FOLDER]
+    python benchmarks/arithmetic.py [MODEL] [--bits 20 12 8 6 4] [--fine-tune 8 4] [--epochs 1] [--out FOLDER]
 """
 
 import argparse
@@ -21,9 +21,10 @@ from model.calibration import Calibration
 from model.data import Task
 from model.evaluation import Evaluation, evaluate
 from model.exponents import Method
+from model.job import calibrated
 from model.quantization_aware import fine_tune, fine_tuning_recipe
 from model.quantized import QuantizedModel
-from model.train import calibrated, train
+from model.train import train
 from model.trained import TrainedModel, task_of
 
 NARROW: tuple[tuple[Method, bool], ...] = (
@@ -38,11 +39,13 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path, help="a trained model's folder")
     parser.add_argument("--design", default="bert-tiny", help="what is trained without MODEL")
     parser.add_argument("--arithmetic", default="edge")
+    parser.add_argument("--bits", type=int, nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     parser.add_argument("--fine-tune", type=int, nargs="*", default=[8, 4], help="widths")
     parser.add_argument("--epochs", type=float, default=1.0, help="of fine-tuning")
     parser.add_argument("--out", type=Path, default=None, help="keep the models here")
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.threads)
     with TemporaryDirectory() as temporary:
         benchmark(given, given.out or Path(temporary))
 
@@ -57,12 +60,12 @@ def benchmark(given: argparse.Namespace, out: Path) -> None:
     say(
         f"{trained.design.design_hash} on {task.name}, seed {trained.seed}, validation n = "
         f"{len(task.validation)}, arithmetic of {given.arithmetic}; {platform.machine()}, torch "
-        f"{torch.__version__}, one thread\n"
+        f"{torch.__version__}, {given.threads} thread(s)\n"
     )
     say("| bits | exponents | float | integers | same answer | lost, gained | saturated | underflowed | s |")  # fmt: skip  # noqa: E501
     say("|---|---|---|---|---|---|---|---|---|")
-    for bits, settings in SETTINGS.items():
-        for method, channels in settings:
+    for bits in given.bits:
+        for method, channels in SETTINGS[bits]:
             exponents = calibrated(trained.model, task, bits, method, channels)
             found = run(trained, exponents, accelerator.with_bits(bits), task)
             say(row(found, described(method) + ", by channel" * channels))

@@ -22,7 +22,7 @@ from model.configuration import FlexiBertConfig
 from model.density import DensityRecorder
 from model.flexibert import FlexiBertForSequenceClassification
 from model.space import TransformerDesign
-from model.thresholds import profile
+from model.threshold_profiling import profile
 
 TARGETS = {
     "activation_density": 0.5, "gradient_density": 0.1, "gradients_off": ["classifier", "pooler"]

@@ -17,35 +17,26 @@ devices they take turns.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
-import multiprocessing
-import os
 import statistics
-import sys
-import time
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from training.trainings import CORRECT, MINILM, Training, prepare_teacher, run, setting, task_of
 
-from model.data import Task, load_task
 from model.policy import PruningPolicy
 from model.recipe import Recipe
 from model.statistics import paired_difference
-from model.teacher import fine_tuned_teacher
-from model.train import train
 from model.trained import TrainedModel
 
-MINILM = {"hidden": 384, "heads": ["sa_sdp"] * 12, "feed_forward": [1536]}
 MODELS: dict[str, tuple[Any, str | None, Recipe]] = {
     "bert-mini": ("bert-mini", None, Recipe()),
     "minilm": (
-        {"layers": [MINILM] * 6},
+        MINILM,
         "minilm",
         Recipe(epochs=2.0, learning_rate=1e-4, decay=0.9, distillation=0.0, dropout=0.1),
     ),
@@ -60,23 +51,6 @@ VARIANTS = {
 }
 MARGIN = -0.015
 TRACE_AT = (0.0, 0.25, 0.5, 0.75)
-CORRECT = "validation_correct.npy"
-
-
-@dataclass(frozen=True, eq=False)
-class Training:
-    """One training, as a process is given it."""
-
-    model: str
-    design: Any
-    encoder: str | None
-    variant: str
-    seed: int
-    task: str
-    sequence_length: int | None
-    recipe: Recipe
-    policy: dict[str, Any]
-    folder: Path
 
 
 def main() -> None:
@@ -87,12 +61,8 @@ def main() -> None:
         for model in given.models
         for variant in given.variants
     ]
-    if any(training.recipe.distillation > 0 for training in trainings):
-        say("the teacher, which all trainings share")  # else each process waits for the first
-        torch.set_num_threads(os.cpu_count() or 1)
-        task = task_of(given.task, given.sequence_length)
-        fine_tuned_teacher(task).logits(task)
-    done = run(trainings, given)
+    prepare_teacher(task_of(given.task, given.sequence_length), trainings, given.devices[0])
+    done = run(trainings, given.workers, given.devices, given.minutes)
     result = {
         "task": given.task,
         "n": task_of(given.task, given.sequence_length).sizes["validation"],
@@ -146,11 +116,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def setting(text: str) -> tuple[str, float]:
-    key, _, value = text.partition("=")
-    return key, int(value) if key == "batch_size" else float(value)
-
-
 def training_of(given: argparse.Namespace, model: str, variant: str, seed: int) -> Training:
     design, encoder, own = MODELS[model]
     recipe = Recipe.load({**asdict(own), **dict(given.recipe)})
@@ -165,69 +130,8 @@ def training_of(given: argparse.Namespace, model: str, variant: str, seed: int) 
             policy["ramp"] = {"steps": max(1, round(given.ramp * steps))}
     return Training(
         model, design, encoder, variant, seed, given.task, given.sequence_length, recipe, policy,
-        given.out / model / f"{variant}-{seed}",
+        given.out / model / f"{variant}-{seed}", TRACE_AT,
     )  # fmt: skip
-
-
-@functools.cache
-def task_of(name: str, sequence_length: int | None) -> Task:
-    """The task, read once in a process."""
-    return load_task(name, sequence_length)
-
-
-def run(trainings: list[Training], given: argparse.Namespace) -> list[Training]:
-    """Train in processes; those that came to their end, in the order in which they were asked."""
-    context = multiprocessing.get_context("spawn")
-    devices = context.Queue()
-    for number in range(given.workers):
-        devices.put(given.devices[number % len(given.devices)])
-    begun, waiting, done = time.monotonic(), list(reversed(trainings)), set()
-    under_way: dict[Future[float], Training] = {}
-    with ProcessPoolExecutor(given.workers, context, prepare, (devices,)) as pool:
-        while waiting or under_way:
-            late = given.minutes is not None and time.monotonic() - begun > 60 * given.minutes
-            if late:
-                waiting.clear()
-            while waiting and len(under_way) < given.workers:
-                training = waiting.pop()
-                under_way[pool.submit(train_one, training)] = training
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                training = under_way.pop(future)
-                accuracy = future.result()
-                done.add(training)
-                say(
-                    f"{time.monotonic() - begun:5.0f} s  {len(done)} of {len(trainings)}"
-                    f"  {training.folder}  {accuracy:.2%}"
-                )
-    return [training for training in trainings if training in done]
-
-
-DEVICE = "cpu"
-
-
-def prepare(devices: Any) -> None:
-    """Take a device for this process, alone among those that are seen."""
-    global DEVICE
-    torch.set_num_threads(1)
-    kind, _, number = devices.get().partition(":")
-    if number:
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[int(number)] if seen else number
-    DEVICE = kind
-
-
-def train_one(training: Training) -> float:
-    """Train, and keep which examples of the validation split are answered correctly."""
-    task = task_of(training.task, training.sequence_length)
-    on_device = {} if DEVICE == "cpu" else {"device": DEVICE}
-    made = train(
-        training.design, task, training.policy, training.recipe, training.seed, training.folder,
-        trace_at=TRACE_AT, encoder=training.encoder, **on_device,
-    )  # fmt: skip
-    kept = training.folder / CORRECT
-    if not kept.exists():
-        np.save(kept, made.correct(task.validation))
-    return float(np.load(kept).mean())
 
 
 def compare(model: str, done: list[Training]) -> dict[str, Any]:
@@ -306,11 +210,6 @@ def row_of(name: str, row: dict[str, Any]) -> tuple[str, ...]:
         measured.append(f"{whole:.3f} ({places:.3f})")
     mean = 100 * statistics.fmean(accuracies)
     return (name, str(len(accuracies)), f"{mean:.2f} %{spread}", *difference, *measured)
-
-
-def say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from training.steps import (
 )
 
 from model.compression import SavedTensorCompression
-from model.dynaprop import prune
 from model.flexibert import FlexiBertForSequenceClassification
+from model.pruning import prune
 
 BATCH, LENGTH, SHORTEST = 32, 64, 32
 

@@ -43,46 +43,32 @@ from training.steps import (
 )
 
 from model.compression import SavedTensorCompression
-from model.dynaprop import prune
-from model.flexibert import FlexiBertForSequenceClassification, FlexiBertLayer
+from model.flexibert import FlexiBertForSequenceClassification
+from model.layers import FlexiBertLayer
+from model.pruning import prune
 
 BETWEEN_PRODUCTS = ("score", "attention_softmax")
 """Places that attention in one kernel of PyTorch's does not have."""
 Saved = SavedTensorCompression
 
 
-def operands(layer: FlexiBertLayer, hidden: Tensor) -> dict[str, Tensor]:
-    """Results of the three products, [batch, sequence, heads, head_size]."""
-    size = layer.head_size
-    return {
-        name: getattr(layer, name)(hidden).unflatten(2, (-1, size))
-        for name in ("query", "key", "value")
-    }
-
-
 def attend_with_torch(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> Tensor:
-    """PyTorch's attention of sequences without padding; what the products write is pruned."""
-    rows = valid_mask[:, None, :, None]
+    """PyTorch's attention of sequences without padding; what the products write is pruned.
+
+    The model's own, attn_implementation "sdpa", takes a mask, which flash attention does not.
+    """
+    rows, size = valid_mask[:, None, :, None], layer.head_size
 
     def stored(name: str, values: Tensor) -> Tensor:
         values = layer.pruner.product(values, layer.index, name, rows)
         return layer.pruner.store(values, layer.index, name, rows)
 
-    products = operands(layer, hidden)
-    made = [stored(name, values.transpose(1, 2)) for name, values in products.items()]
+    made = [
+        stored(name, getattr(layer, name)(hidden).unflatten(2, (-1, size)).transpose(1, 2))
+        for name in ("query", "key", "value")
+    ]
     context = stored("context", functional.scaled_dot_product_attention(*made))
     return context.transpose(1, 2).flatten(2)
-
-
-def attend_fused(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> Tensor:
-    """Attention in one kernel each way."""
-    from model.attention_triton import attention
-
-    made = operands(layer, hidden)
-    return attention(*made.values(), valid_mask, layer.pruner, layer.index).flatten(2)
-
-
-ATTEND = {"dense": attend_with_torch, "linear": attend_with_torch, "fused": attend_fused}
 
 
 def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) -> Any:
@@ -91,9 +77,11 @@ def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) 
     model = make_model(arguments.model, "cuda", torch.bfloat16)
     if name != "dense":
         prune_model(model, batch, BETWEEN_PRODUCTS if name == "linear" else ())
+    if name == "fused":
+        model.set_attn_implementation("triton")
     for layer in model.encoder.layers:
-        if name in ATTEND:
-            layer.attend = MethodType(ATTEND[name], layer)
+        if name in ("dense", "linear"):
+            layer.attend = MethodType(attend_with_torch, layer)
         if compressed:
             layer.compile(fullgraph=True)
     if not compressed:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -105,9 +106,45 @@ class Named(Frozen):
             package, folder = cls.examples
             where = f"{cls.kind} {source}"
             data = read_named(source, folder, cls.kind, package)
-        if not isinstance(data, Mapping):
-            raise ValueError(f"{where}: must be a mapping of keys, not {type(data).__name__}")
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ValueError(f"{where}: {explain(error)}") from None
+        return _checked(cls, data, where)
+
+
+class Stored(Frozen):
+    """A frozen model that is kept as JSON: it loads from a file, a mapping or itself."""
+
+    kind: ClassVar[str]
+    """What messages call it."""
+
+    @classmethod
+    def load(cls, source: Self | Mapping[str, Any] | str | Path) -> Self:
+        """Load from a JSON file, a mapping of the fields, or the object itself.
+
+        Raises
+        ------
+        ValueError
+            If the contents are invalid, or of another version; the message names the key.
+        FileNotFoundError
+            If there is no such file.
+        """
+        if isinstance(source, cls):
+            return source
+        where, data = cls.kind, source
+        if isinstance(source, (str, Path)):
+            where = f"{cls.kind} {source}"
+            try:
+                data = json.loads(Path(source).read_text())
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise ValueError(f"{source}: not a {cls.kind} in JSON: {error}") from None
+        return _checked(cls, data, where)
+
+
+Checked = TypeVar("Checked", bound=Frozen)
+
+
+def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}: must be a mapping of keys, not {type(data).__name__}")
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {explain(error)}") from None

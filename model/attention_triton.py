@@ -12,6 +12,8 @@ from torch import Tensor
 from model.dynaprop import DynaProp
 from model.operations import GemmRole
 
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+"""Whether kernels run in Triton's interpreter, on a CPU."""
 LONGEST = 128
 """Longest sequence: all scores of a head are in registers at once."""
 PLACES = ("query", "key", "value", "attention_softmax", "context")
@@ -36,16 +38,23 @@ def _probabilities(query, key, real, row, length, scale):  # type: ignore[no-unt
 
 
 @triton.jit
+def _places(heads, length, ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Rows of a head, the texts' positions, where its entries lie, and which there are."""
+    program = tl.program_id(0).to(tl.int64)
+    row = tl.arange(0, ROWS)
+    width = tl.arange(0, WIDTH)
+    at = program // heads * length + row
+    place = (at[:, None] * heads + program % heads) * SIZE + width[None, :]
+    inside = (row[:, None] < length) & (width[None, :] < SIZE)
+    return row, at, place, inside
+
+
+@triton.jit
 def _forward(  # type: ignore[no-untyped-def]
     query, key, value, valid, thresholds, context, heads, length, scale,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
-    program = tl.program_id(0).to(tl.int64)
-    row = tl.arange(0, ROWS)
-    width = tl.arange(0, WIDTH)
-    inside = (row[:, None] < length) & (width[None, :] < SIZE)
-    at = program // heads * length + row
-    place = (at[:, None] * heads + program % heads) * SIZE + width[None, :]
+    row, at, place, inside = _places(heads, length, ROWS, WIDTH, SIZE)
     real = tl.load(valid + at, mask=row < length, other=0) != 0
     rows = real[:, None]
     q = tl.load(query + place, mask=inside, other=0.0)
@@ -75,12 +84,7 @@ def _backward(  # type: ignore[no-untyped-def]
     query_gradient, key_gradient, value_gradient, heads, length, scale,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
-    program = tl.program_id(0).to(tl.int64)
-    row = tl.arange(0, ROWS)
-    width = tl.arange(0, WIDTH)
-    inside = (row[:, None] < length) & (width[None, :] < SIZE)
-    at = program // heads * length + row
-    place = (at[:, None] * heads + program % heads) * SIZE + width[None, :]
+    row, at, place, inside = _places(heads, length, ROWS, WIDTH, SIZE)
     real = tl.load(valid + at, mask=row < length, other=0) != 0
     rows = real[:, None]
     entries = rows & real[None, :]
@@ -175,10 +179,18 @@ def attention(
     Raises
     ------
     ValueError
-        If the sequence is longer than LONGEST, the policy prunes scores, or prunes by top-k.
+        If the tensors are not on a GPU, the sequence is longer than LONGEST, the policy prunes
+        scores, or prunes by top-k.
     """
+    if not (query.is_cuda or INTERPRETED):
+        raise ValueError(
+            f"attention in Triton needs a GPU, not {query.device}: move the model there, or use "
+            "attn_implementation eager"
+        )
     if query.shape[1] > LONGEST:
-        raise ValueError(f"sequences must be at most {LONGEST} long, not {query.shape[1]}")
+        raise ValueError(
+            f"sequences must be at most {LONGEST} long in fused attention, not {query.shape[1]}"
+        )
     if pruner.rule(layer, "score", GemmRole.OUTPUT) != 0:
         raise ValueError(
             "scores must not be pruned in fused attention: put score into activations_off"

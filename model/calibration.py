@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 
-from hwgen.configuration import Frozen, explain
+from hwgen.configuration import Stored
 from hwgen.units.activation.table import LARGEST_GAIN
 from model.exponents import Distribution, Method, exponent_of, method_of
 from model.flexibert import FlexiBertForSequenceClassification
@@ -24,7 +24,7 @@ FILE_NAME = "calibration.json"
 """Name of the file beside the weights."""
 
 
-class Calibration(Frozen):
+class Calibration(Stored):
     """The exponent of every tensor that a quantized model stores: value = integer · 2^exponent.
 
     Parameters
@@ -42,6 +42,8 @@ class Calibration(Frozen):
         weight has one exponent, which is all that today's RTL can run
     """
 
+    kind: ClassVar[str] = "calibration"
+
     schema_version: Literal[1] = 1
     design_hash: str
     weights_hash: str
@@ -53,26 +55,11 @@ class Calibration(Frozen):
     channel_exponents: dict[str, Annotated[tuple[int, ...], Field(strict=False)]] = {}
 
     @classmethod
-    def load(cls, source: Calibration | str | Path) -> Calibration:
-        """Load a calibration from its file, from the folder of a model, or from itself.
-
-        Raises
-        ------
-        ValueError
-            If the file is no calibration; the message names the key.
-        FileNotFoundError
-            If there is none.
-        """
-        if isinstance(source, cls):
-            return source
-        path = Path(source)  # type: ignore[arg-type]  # mypy does not narrow to the other types
-        path = path / FILE_NAME if path.is_dir() else path
-        try:
-            return cls.model_validate(json.loads(path.read_text()))
-        except ValidationError as error:
-            raise ValueError(f"{path}: {explain(error)}") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not a calibration in JSON: {error}") from None
+    def load(cls, source: Calibration | Mapping[str, Any] | str | Path) -> Calibration:
+        """Load as every stored object, or from the folder of a model."""
+        if isinstance(source, (str, Path)) and Path(source).is_dir():
+            source = Path(source) / FILE_NAME
+        return super().load(source)
 
     def save(self, path: str | Path) -> None:
         """Write the calibration as JSON, to a file or into the folder of a model."""

@@ -16,7 +16,8 @@ from model.dynaprop import DynaProp
 from model.movement import MovementPruning, prune_gradients
 from model.operations import GemmRole
 from model.policy import MovementSchedule
-from model.thresholds import ThresholdRefresh, ThresholdTable, thresholds_in_force
+from model.threshold_profiling import ThresholdRefresh
+from model.thresholds import ThresholdTable, thresholds_in_force
 
 STATE_KEY = "dynaprop"
 """Under which the Trainer's state, which checkpoints hold, keeps the table."""

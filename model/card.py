@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from model.cache import atomic_path, locked, write_json
 from model.policy import PruningPolicy
 from model.space import TransformerDesign, parameters
 
@@ -17,7 +18,10 @@ CARD = "README.md"
 """Where a model's card lies in its folder, as Hugging Face has it."""
 
 ARITHMETIC = "arithmetic.json"
-"""Accuracies in hardware arithmetic: a list of objects with split, design, bits, accuracy, n."""
+"""Accuracies in hardware arithmetic, a list of what `record_arithmetic` was given."""
+
+SETTING = ("split", "design_sha256", "bits", "method", "channels")
+"""What of an accuracy in hardware arithmetic says which one it is; a later one takes its place."""
 
 
 def model_card(design: TransformerDesign, policy: PruningPolicy, **about: Any) -> str:
@@ -83,4 +87,28 @@ def write_trained_card(
         test=read("test.json"),
         arithmetic=read(ARITHMETIC),
     )
-    (folder / CARD).write_text(text)
+    with atomic_path(folder / CARD) as path:
+        path.write_text(text)
+
+
+def record_arithmetic(
+    folder: str | Path,
+    inputs: Mapping[str, Any],
+    about: Mapping[str, Any],
+    measured: Mapping[str, Any],
+) -> None:
+    """Add an accuracy in hardware arithmetic to a trained model's folder, and to its card.
+
+    Parameters
+    ----------
+    folder, inputs, about : as of write_trained_card
+    measured : of the accelerator `design` (its name), `design_sha256` and `bits`; how exponents
+        were chosen, `method` and `channels`; of the evaluation `split`, `n`, `float_accuracy`,
+        `accuracy` and `agreement`. It takes the place of an earlier one of the same SETTING.
+    """
+    path = Path(folder) / ARITHMETIC
+    with locked(path.with_name(f".{ARITHMETIC}.lock")):
+        rows = json.loads(path.read_text()) if path.is_file() else []
+        others = [row for row in rows if any(row[key] != measured[key] for key in SETTING)]
+        write_json(path, [*others, dict(measured)])
+        write_trained_card(folder, inputs, about)

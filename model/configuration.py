@@ -21,7 +21,8 @@ class FlexiBertConfig(PreTrainedConfig):
     pruning : fields of the PruningPolicy
     hidden_dropout, attention_dropout : shares that are dropped in training
     initializer_range : standard deviation of new weights
-    kwargs : what every Hugging Face configuration has, num_labels among it
+    kwargs : what every Hugging Face configuration has, num_labels and attn_implementation
+        (model.attention) among it
     """
 
     model_type = "flexibert"

@@ -3,6 +3,7 @@
 import getpass
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +72,13 @@ class Task:
             )
             digest.update("".join(lines).encode())
         return digest.hexdigest()[:16]
+
+    def apart_from_held_out(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Texts of another source, without those that validation or test holds (normalised)."""
+        held_out = {
+            normalised(text) for split in (self.validation, self._test) for text in split.texts
+        }
+        return tuple(text for text in texts if normalised(text) not in held_out)
 
     def describe(self) -> dict[str, Any]:
         """What result files say of the task."""

@@ -9,102 +9,15 @@ import torch
 from torch import Tensor
 
 from model import pairs
+from model.density_total import DensityTotal, weight_records
 from model.operations import GemmRole, Operation, encoder_operations
 from model.pairs import Counts
 from model.policy import PruningPolicy
 from model.space import TransformerDesign
-from model.trace import QUANTILES, DensityRecord, PairRecord, SparsityTrace
-
-BINS = 1025
-"""Resolution of the histogram of row densities that quantiles are read from."""
+from model.trace import DensityRecord, PairRecord, SparsityTrace
 
 Place = tuple[int | None, str, tuple[int, ...]]
 """Layer, operation and, where they are not all of the layer's, numbers of the heads."""
-
-
-class _Total:
-    """Sums of one tensor over passes, one entry a head; on the tensor's device.
-
-    Parameters
-    ----------
-    numbers : numbers of the layer's heads that it has, or None for a tensor without heads
-    """
-
-    def __init__(self, numbers: tuple[int, ...] | None, device: torch.device) -> None:
-        self.numbers = numbers
-        size = 1 if numbers is None else len(numbers)
-        self.elements = torch.zeros(size, dtype=torch.int64, device=device)
-        self.nonzeros = torch.zeros_like(self.elements)
-        self.zeros_before = torch.zeros_like(self.elements)
-        self.rows = torch.zeros_like(self.elements)
-        self.densities = torch.zeros(size, dtype=torch.float64, device=device)
-        self.histogram = torch.zeros((size, BINS), dtype=torch.int64, device=device)
-        self.columns: Tensor | None = None
-
-    def add(
-        self, before: Tensor, after: Tensor, valid_mask: Tensor, keep_mask: bool = False
-    ) -> Counts:
-        """Count [batch, heads, positions, width] tensors at the valid entries."""
-        valid_mask = valid_mask.expand(after.shape)
-        nonzero = (after != 0) & valid_mask
-        kept = nonzero if keep_mask else None
-        counts = Counts(nonzero.sum(-1), nonzero.sum(-2), self.numbers, kept)
-        widths = valid_mask.sum(-1)
-        self.elements += widths.sum((0, 2))
-        self.nonzeros += counts.rows.sum((0, 2))
-        self.zeros_before += ((before == 0) & valid_mask).sum((0, 2, 3))
-        real = widths > 0
-        density = counts.rows.to(torch.float64) / widths.clamp(min=1)
-        self.rows += real.sum((0, 2))
-        self.densities += (density * real).sum((0, 2))
-        head = torch.arange(len(self.rows), device=after.device)[None, :, None] * BINS
-        bins = (density * (BINS - 1)).round().to(torch.int64) + head
-        self.histogram += torch.bincount(bins[real], minlength=self.histogram.numel()).reshape(
-            self.histogram.shape
-        )
-        return counts
-
-    def add_columns(self, counts: Counts) -> None:
-        columns = counts.columns.sum(0)
-        self.columns = columns if self.columns is None else self.columns + columns
-
-    def columns_of(self, members: tuple[int, ...], weight: Tensor) -> Tensor | None:
-        """Non-zeros of each column that a weight meets: [width], or [heads, width] as it is."""
-        if self.columns is None or weight.dim() == 2:
-            return None if self.columns is None else self.columns.reshape(-1)
-        return self.columns[self.indices(members)]
-
-    def indices(self, members: tuple[int, ...]) -> list[int]:
-        """Where some heads stand in the sums; all where none are named."""
-        if self.numbers is None or not members:
-            return list(range(len(self.elements)))
-        return [index for index, number in enumerate(self.numbers) if number in members]
-
-    def records(
-        self, layer: int | None, operation: str, role: GemmRole, members: tuple[int, ...] = ()
-    ) -> list[DensityRecord]:
-        made = []
-        for index in self.indices(members):
-            cumulative = self.histogram[index].cumsum(0).cpu()
-            rows = int(self.rows[index])
-            if rows == 0:
-                continue
-            ranks = torch.tensor([1 + round(quantile * (rows - 1)) for quantile in QUANTILES])
-            bins = torch.searchsorted(cumulative, ranks)
-            made.append(
-                DensityRecord(
-                    layer=layer,
-                    head=None if self.numbers is None else self.numbers[index],
-                    operation=operation,
-                    role=role,
-                    elements=int(self.elements[index]),
-                    nonzeros=int(self.nonzeros[index]),
-                    zeros_before=int(self.zeros_before[index]),
-                    mean=min(1.0, float(self.densities[index]) / rows),
-                    quantiles=tuple(float(value) / (BINS - 1) for value in bins),
-                )
-            )
-        return made
 
 
 class DensityPass:
@@ -216,7 +129,7 @@ class DensityRecorder:
         convolutions = [item for item in self.operations if item.kind == "convolution"]
         self._read_by_convolutions = {name for item in convolutions for name in item.reads}
         self._convolutions = {item.writes for item in convolutions}
-        self.totals: dict[tuple[Place, GemmRole], _Total] = {}
+        self.totals: dict[tuple[Place, GemmRole], DensityTotal] = {}
         self.met: dict[tuple[str, str], list[Tensor]] = {}
         self.pairs: dict[tuple[Place, str], list[Tensor]] = {}
         self.lengths: dict[int, int] = {}
@@ -247,7 +160,7 @@ class DensityRecorder:
             valid_mask = valid_mask.unsqueeze(1) if valid_mask.dim() else valid_mask
         key = (place, role)
         if key not in self.totals:
-            self.totals[key] = _Total(numbers, after.device)
+            self.totals[key] = DensityTotal(numbers, after.device)
         item = self.by_place[place]
         kept = self._read_by_convolutions if role is GemmRole.OUTPUT else self._convolutions
         counts = self.totals[key].add(before, after, valid_mask, item.writes in kept)
@@ -336,7 +249,7 @@ class DensityRecorder:
             place = (*where, item.members)
             for role, tensor in item.roles.items():
                 if role is GemmRole.WEIGHT:
-                    made += _weight_record(item, weights[item.writes])
+                    made += weight_records(item, weights[item.writes])
                 elif (place, role) in self.totals:
                     made += self.totals[place, role].records(*where, role)
                 elif tensor in self.writers:
@@ -346,7 +259,7 @@ class DensityRecorder:
                     made += self.totals[place, role].records(*where, role)
         return made
 
-    def _written(self, tensor: str) -> _Total:
+    def _written(self, tensor: str) -> DensityTotal:
         writer = self.writers[tensor]
         return self.totals[(writer.layer, writer.name, writer.members), GemmRole.OUTPUT]
 
@@ -389,15 +302,3 @@ class DensityRecorder:
             rows = int(total.rows.sum()) // len(total.rows)
             effectual = int((columns * weight.sum(axis)).sum())
             yield product, (rows * weight.numel(), effectual)
-
-
-def _weight_record(item: Operation, weight: Tensor) -> list[DensityRecord]:
-    """Zeros of a weight; its rows are the columns of the product's right operand."""
-    values = weight.detach()
-    numbers = None
-    if weight.dim() == 3:
-        numbers = item.members or tuple(range(len(weight)))
-    total = _Total(numbers, weight.device)
-    values = values[None] if numbers else values[None, None]
-    total.add(values, values, torch.ones((), dtype=torch.bool, device=weight.device))
-    return total.records(item.layer, item.name, GemmRole.WEIGHT)

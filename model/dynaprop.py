@@ -2,146 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from model.operations import GemmRole
 from model.policy import PruningPolicy, PruningTarget
-from model.top_k import TopK, keep_top_k
-
-Rule = float | TopK
-"""How a tensor is pruned: by a threshold, or by top-k."""
-
-Measure = Callable[[Tensor, "Tensor | None"], Rule]
-"""Finds a tensor's rule when its values (and valid_mask) are there."""
-
-
-@cache
-def below(threshold: float, dtype: torch.dtype) -> float:
-    """Largest number that a threshold prunes, so that |x| ≥ threshold is |x| > it.
-
-    The threshold is first rounded to the type of the values, as in any comparison of a tensor with
-    a number.
-    """
-    rounded = torch.tensor(threshold, dtype=dtype)
-    return float(torch.nextafter(rounded, torch.tensor(-math.inf, dtype=dtype)))
-
-
-def prune(values: Tensor, threshold: float, valid_mask: Tensor | None = None) -> Tensor:
-    """Make zero what is smaller in magnitude than the threshold; what equals it stays.
-
-    Parameters
-    ----------
-    values : floating-point tensor of any shape
-    threshold : at least 0; 0 changes nothing
-    valid_mask : bool, broadcasts with `values`; entries that are False are not compared
-
-    Returns
-    -------
-    tensor of the same shape. Its gradient is 0 where a value was pruned and passes elsewhere.
-    """
-    if threshold == 0:
-        return values
-    return _Prune.apply(values, limit(threshold, values), valid_mask)
-
-
-def limit(threshold: float, values: Tensor) -> float | Tensor:
-    """What values are compared with: the largest number that is pruned.
-
-    While a graph is compiled it is the threshold itself, as a tensor: a threshold that changes is
-    an input of the graph then, where a number would be part of it and compile it anew.
-    """
-    if torch.compiler.is_compiling():
-        return torch.ones((), dtype=values.dtype, device=values.device) * threshold
-    return below(threshold, values.dtype)
-
-
-def apply_rule(
-    values: Tensor, rule: Rule | Measure, valid_mask: Tensor | None, scale: float = 1.0
-) -> Tensor:
-    """Prune by a threshold, which is multiplied by `scale`, or by top-k."""
-    if callable(rule):
-        rule = rule(values, valid_mask)
-    if isinstance(rule, TopK):
-        return keep_top_k(values, rule, valid_mask)
-    return prune(values, rule * scale, valid_mask)
-
-
-def _choose(valid_mask: Tensor, values: Tensor, otherwise: Tensor) -> Tensor:
-    """torch.where for finite numbers, ten times faster on a CPU where the mask broadcasts.
-
-    It writes into `values`, which must be new, unless a gradient is to flow through.
-    """
-    weight = valid_mask.to(values.dtype)  # lerp is exact at weights 0 and 1
-    if torch.is_grad_enabled():
-        return torch.lerp(otherwise, values, weight)
-    return torch.lerp(otherwise, values, weight, out=values)
-
-
-def _where_kept(
-    kept_by: Tensor, limit: Tensor, values: Tensor, valid_mask: Tensor | None
-) -> Tensor:
-    """In a compiled graph, which makes one pass of it: values, or 0 where `kept_by` is below."""
-    below = kept_by.abs() < limit
-    return torch.where(below if valid_mask is None else below & valid_mask, 0, values)
-
-
-class _Prune(torch.autograd.Function):
-    """hardshrink whose backward pass reads its result, which the next product keeps anyway."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, limit: float | Tensor, valid_mask: Tensor | None
-    ) -> Tensor:
-        if isinstance(limit, Tensor):
-            pruned = _where_kept(values, limit, values, valid_mask)
-        else:
-            pruned = functional.hardshrink(values, limit)
-            if valid_mask is not None:
-                pruned = _choose(valid_mask, pruned, values)
-        ctx.save_for_backward(pruned, valid_mask)
-        ctx.limit = limit
-        return pruned
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        # What was pruned is 0 in the result, hence below the threshold; what was kept is above.
-        pruned, valid_mask = ctx.saved_tensors
-        if isinstance(ctx.limit, Tensor):
-            return _where_kept(pruned, ctx.limit, gradient, valid_mask), None, None
-        kept = torch.ops.aten.hardshrink_backward(gradient, pruned, ctx.limit)
-        if valid_mask is not None:
-            kept = _choose(valid_mask, kept, gradient)
-        return kept, None, None
-
-
-class _PruneGradient(torch.autograd.Function):
-    """Identity whose backward pass prunes the gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: Tensor,
-        rule: Rule | Measure,
-        scale: float,
-        valid_mask: Tensor | None,
-        note: Any,
-    ) -> Tensor:
-        ctx.rule, ctx.scale, ctx.valid_mask, ctx.note = rule, scale, valid_mask, note
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        pruned = apply_rule(gradient, ctx.rule, ctx.valid_mask, ctx.scale)
-        if ctx.note is not None:
-            ctx.note(gradient, pruned)
-        return pruned, None, None, None, None
+from model.pruning import Measure, Rule, apply_rule, prune_gradient
+from model.top_k import TopK
 
 
 def tensor_name(layer: int | None, operation: str) -> str:
@@ -207,7 +77,7 @@ class Table(Protocol):
 
 
 class Profiler(Protocol):
-    """Measures magnitudes while a model runs, as `model.thresholds.profile` does."""
+    """Measures magnitudes while a model runs, as `model.threshold_profiling.profile` does."""
 
     def start(self, valid_mask: Tensor) -> None:
         """Begin a pass over sequences whose real positions are given, [batch, sequence]."""
@@ -325,7 +195,7 @@ class DynaProp:
             raise ValueError(
                 f"the policy asks for a density of {target.density} of {operation} ({role}), and "
                 "no table gives the threshold; profile the model: model.dynaprop.table = "
-                "model.thresholds.profile(model, batches)"
+                "model.threshold_profiling.profile(model, batches)"
             )
         return self._table.threshold(layer, operation, role, target.density)
 
@@ -344,6 +214,11 @@ class DynaProp:
                 'threshold; use selection "threshold"'
             )
         return rule
+
+    @property
+    def watched(self) -> bool:
+        """Whether something looks at tensors on the way, which all have to be made then."""
+        return any(item is not None for item in (self.recorder, self.profiler, self.rounding))
 
     def start(self, valid_mask: Tensor) -> None:
         """Begin a forward pass over sequences whose real positions are given, [batch, sequence]."""
@@ -406,7 +281,7 @@ class DynaProp:
             self._pass.note_product(result, layer, operation, valid_mask, members)
             note = self._pass.gradient_note(layer, operation, valid_mask, members)
         if (rule != 0 or note is not None) and result.requires_grad:
-            result = _PruneGradient.apply(result, rule, self.gradient_scale, valid_mask, note)
+            result = prune_gradient(result, rule, self.gradient_scale, valid_mask, note)
         return self._rounded(result, layer, f"{operation}.rounded")
 
     def _rounded(self, values: Tensor, layer: int | None, operation: str) -> Tensor:

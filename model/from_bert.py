@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from model.configuration import FlexiBertConfig
-from model.flexibert import FlexiBertForSequenceClassification, FlexiBertLayer
+from model.flexibert import FlexiBertForSequenceClassification
+from model.layers import FlexiBertLayer
 from model.policy import PruningPolicy
 from model.quiet import quiet
 from model.space import TransformerDesign

@@ -19,7 +19,8 @@ from model.cache import atomic_path
 from model.movement import MovementPruning, prune_gradients
 from model.policy import MovementSchedule
 from model.recipe import Schedule
-from model.thresholds import ThresholdRefresh, ThresholdTable
+from model.threshold_profiling import ThresholdRefresh
+from model.thresholds import ThresholdTable
 
 CHECKPOINT_SECONDS = 15.0
 """Time between two checkpoints; it changes what a kill costs, never a result."""
@@ -106,11 +107,12 @@ class Optimizer:
         embedding = model.get_input_embeddings()
         embedding.sparse = True
         self.embedding: Tensor = embedding.weight
-        self.rows = torch.from_numpy(rows)
-        self.moments = torch.zeros(2, len(rows), self.embedding.shape[1])
-        self.counts = torch.zeros(len(rows))
-        self.place = torch.full((self.embedding.shape[0],), -1, dtype=torch.int64)
-        self.place[self.rows] = torch.arange(len(rows))
+        device = self.embedding.device
+        self.rows = torch.from_numpy(rows).to(device)
+        self.moments = torch.zeros(2, len(rows), self.embedding.shape[1], device=device)
+        self.counts = torch.zeros(len(rows), device=device)
+        self.place = torch.full((self.embedding.shape[0],), -1, dtype=torch.int64, device=device)
+        self.place[self.rows] = torch.arange(len(rows), device=device)
         dense = [(name, p) for name, p in model.named_parameters() if p is not self.embedding]
         self.dense = [p for _, p in dense]
         plain = [p for name, p in dense if p.ndim < 2 or "embedding" in name]
@@ -297,7 +299,8 @@ class Loop:
         begun, begun_step = time.monotonic(), self.step
         before, saved = self.seconds, begun
         recent: list[float] = []
-        with torch.random.fork_rng(devices=[]):
+        device = next(self.optimizer.model.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             while self.step < until:
                 if self.step // per_epoch != epoch:
                     epoch = self.step // per_epoch

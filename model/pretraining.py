@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from model.cache import disk_errors, write_json
 from model.data import load_task
+from model.initial import initial_model
 from model.loop import Loop, ProgressCallback, threads_of_torch
 from model.masked_language import UNLABELLED, FlexiBertForMaskedLM
 from model.policy import PruningPolicy
 from model.quiet import quiet
-from model.recipe import Schedule
+from model.recipe import Schedule, check_ranges
 from model.space import TransformerDesign
 from model.splits import Text, joined
 from model.teacher import PRETRAINED
 from model.tokens import VOCABULARY, Tokens, padded, tokenizer, training_batches
-from model.train import initial_model
 
 PRETRAINING_VERSION = 1
 """Part of what a pre-training is known by; rises when this file changes what it gives."""
@@ -67,20 +67,18 @@ class PretrainingRecipe:
 
     def __post_init__(self) -> None:
         """Refuse what no training can follow."""
-        for name in ("epochs", "learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        check_ranges(
+            self,
+            above_zero=("epochs", "learning_rate", "clip"),
+            at_least_zero=("weight_decay",),
+            shares=("warmup", "decay"),
+        )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
         if self.sequence_length < SHORTEST + 2:
             raise ValueError(
                 f"sequence_length must be at least {SHORTEST + 2}, not {self.sequence_length}"
             )
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay}")
-        for name in ("warmup", "decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         if not 0 < self.masked < 1:
             raise ValueError(f"masked must be between 0 and 1, not {self.masked}")
 

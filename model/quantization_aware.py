@@ -22,10 +22,11 @@ from model.data import Task
 from model.exponents import Method
 from model.flexibert import FlexiBertForSequenceClassification
 from model.integer_pass import IntegerPass, as_the_model_holds
+from model.job import Job, calibrated
 from model.loop import ProgressCallback, threads_of_torch
 from model.quantized import QuantizedModel
 from model.recipe import Recipe
-from model.train import Job, calibrated, run
+from model.train import run
 from model.trained import TrainedModel, task_of
 
 
@@ -226,6 +227,7 @@ def fine_tuning_recipe(recipe: Recipe, epochs: float = 1.0) -> Recipe:
         warmup_epochs=0.0,
         decay=1.0,
         dropout=0.0,
+        hidden_distillation=0.0,  # the integer pass tells no hidden states
     )
 
 

@@ -4,6 +4,24 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 
+def check_ranges(
+    recipe: Any,
+    above_zero: tuple[str, ...] = (),
+    at_least_zero: tuple[str, ...] = (),
+    shares: tuple[str, ...] = (),
+) -> None:
+    """Refuse a recipe with a field outside its range; shares are 0 to 1."""
+    for name in above_zero:
+        if not getattr(recipe, name) > 0:
+            raise ValueError(f"{name} must be above 0, not {getattr(recipe, name)}")
+    for name in at_least_zero:
+        if not getattr(recipe, name) >= 0:
+            raise ValueError(f"{name} must be at least 0, not {getattr(recipe, name)}")
+    for name in shares:
+        if not 0 <= getattr(recipe, name) <= 1:
+            raise ValueError(f"{name} must be between 0 and 1, not {getattr(recipe, name)}")
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Learning rate by step: a rise, a constant trunk, a linear fall to zero.
@@ -61,6 +79,12 @@ class Recipe:
         asked for.
     dropout
         Share of hidden values and of attention probabilities that is dropped in training.
+    hidden_distillation
+        Weight of a further loss, of hidden states that say little of the teacher's
+        (`model.distillation.hidden_loss`). The teacher then runs in every step.
+    transfer_texts
+        Sentences without labels that an epoch has beside the training split, which the teacher
+        answers (`model.distillation.transfer_texts`); they are learned from its answers alone.
     """
 
     epochs: float = 4.0
@@ -74,22 +98,30 @@ class Recipe:
     distillation: float = 0.9
     temperature: float = 2.0
     dropout: float = 0.0
+    hidden_distillation: float = 0.0
+    transfer_texts: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what no training can follow."""
-        for name in ("epochs", "learning_rate", "clip", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        check_ranges(
+            self,
+            above_zero=("epochs", "learning_rate", "clip", "temperature"),
+            at_least_zero=("weight_decay", "warmup_epochs", "hidden_distillation"),
+            shares=("decay", "distillation", "dropout"),
+        )
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must be above 0 and at most 1, not {self.fraction}")
-        for name in ("weight_decay", "warmup_epochs"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        for name in ("decay", "distillation", "dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.transfer_texts < 0:
+            raise ValueError(f"transfer_texts must be at least 0, not {self.transfer_texts}")
+        if self.distillation == 0:
+            for name in ("hidden_distillation", "transfer_texts"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} must be 0 without distillation, which asks the teacher, not"
+                        f" {getattr(self, name)}"
+                    )
 
     @classmethod
     def load(cls, mapping: dict[str, Any]) -> Self:

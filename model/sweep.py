@@ -13,7 +13,7 @@ from model.loop import threads_of_torch
 from model.operations import GemmRole
 from model.policy import PruningPolicy
 from model.teacher import model_inputs, predict
-from model.thresholds import profile
+from model.threshold_profiling import profile
 from model.tokens import evaluation_batches, tokenize
 from model.trained import TrainedModel, task_of
 

@@ -1,5 +1,6 @@
 """The teacher: a pretrained MiniLM, fine-tuned on the task once and cached with its logits."""
 
+import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -66,23 +67,45 @@ class Teacher:
     seconds: float
     key: str
 
-    def logits(self, task: Task, progress: ProgressCallback | None = None) -> np.ndarray:
-        """Logits on the training split, float32 (examples, labels), cached."""
+    def logits(
+        self,
+        task: Task,
+        progress: ProgressCallback | None = None,
+        further: tuple[str, ...] = (),
+        device: str = "cpu",
+    ) -> np.ndarray:
+        """Logits on the training split and on further texts, float32 (texts, labels), cached."""
+        inputs: dict[str, Any] = {
+            "teacher": self.key, "split_hash": task.split_hash, "split": "train",
+        }  # fmt: skip
+        asked = task.train
+        if further:
+            texts = "\n".join(further).encode()
+            inputs["further"] = hashlib.sha256(texts).hexdigest()[:16]
+            labels = np.zeros(len(asked) + len(further), np.int64)  # not read
+            asked = Split("train", (*asked.texts, *further), labels)
 
         def build(folder: Path) -> None:
-            with quiet():
-                model = transformers.BertForSequenceClassification.from_pretrained(
-                    self.path, local_files_only=True
-                )
-            values = predict(
-                model, task.train, task.sequence_length, progress, "asking the teacher"
-            )
+            model = self.load().to(device)
+            values = predict(model, asked, task.sequence_length, progress, "asking the teacher")
             with atomic_path(folder / "logits.safetensors") as temporary:
                 save_file({"train": values}, temporary)
 
-        inputs = {"teacher": self.key, "split_hash": task.split_hash, "split": "train"}
         folder = cached_folder("teacher-logits", inputs, build)
         return load_file(folder / "logits.safetensors")["train"]
+
+    def load(self) -> nn.Module:
+        """The model, in evaluation mode."""
+        with quiet():
+            model = transformers.BertForSequenceClassification.from_pretrained(
+                self.path, local_files_only=True
+            )
+        return model.eval()
+
+
+def on_device(device: str) -> dict[str, str]:
+    """What a training's inputs say of its device: nothing of a CPU, the default."""
+    return {} if device == "cpu" else {"device": device}
 
 
 def minilm_folder() -> Path:
@@ -102,10 +125,11 @@ def fine_tuned_teacher(
     task: Task,
     recipe: TeacherRecipe | None = None,
     progress: ProgressCallback | None = None,
+    device: str = "cpu",
 ) -> Teacher:
-    """The teacher of a task, fine-tuned on its training split on first use.
+    """The teacher of a task, fine-tuned on its training split on first use, on a PyTorch device.
 
-    Takes minutes. A killed fine-tuning goes on from its
+    Takes minutes on a CPU. A killed fine-tuning goes on from its
     last checkpoint; of several processes that ask, one trains.
     """
     chosen = recipe or TeacherRecipe()
@@ -117,10 +141,11 @@ def fine_tuned_teacher(
         "recipe_version": RECIPE_VERSION,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        **on_device(device),
     }
 
     def build(folder: Path) -> None:
-        _fine_tune(task, chosen, inputs, folder, progress)
+        _fine_tune(task, chosen, inputs, folder, progress, device)
 
     folder = cached_folder("teacher", inputs, build)
     about = json.loads((folder / "teacher.json").read_text())
@@ -135,17 +160,18 @@ def _fine_tune(
     inputs: dict[str, Any],
     folder: Path,
     progress: ProgressCallback | None,
+    device: str,
 ) -> None:
     tokens = tokenize(task.train.texts, task.sequence_length)
-    labels = torch.from_numpy(task.train.labels.copy())
-    model = pretrained_classifier(task.labels, recipe.seed)
+    labels = torch.from_numpy(task.train.labels.copy()).to(device)
+    model = pretrained_classifier(task.labels, recipe.seed).to(device)
 
     def epoch(number: int) -> list[np.ndarray]:
         rng = np.random.default_rng([recipe.seed, number])
         return training_batches(tokens.lengths, recipe.batch_size, rng)
 
     def loss(rows: np.ndarray) -> Tensor:
-        logits = model(**model_inputs(tokens, rows)).logits
+        logits = model(**model_inputs(tokens, rows, device)).logits
         return nn.functional.cross_entropy(logits, labels[rows])
 
     steps = round(recipe.epochs * len(epoch(0)))
@@ -184,7 +210,9 @@ def pretrained_classifier(labels: int, seed: int) -> nn.Module:
     return model
 
 
-def model_inputs(tokens: Tokens, rows: np.ndarray) -> dict[str, Tensor]:
+def model_inputs(
+    tokens: Tokens, rows: np.ndarray, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
     """Arguments of a model's call for some texts of a split."""
     inputs = {
         "input_ids": torch.from_numpy(tokens.rows(rows)),
@@ -193,7 +221,7 @@ def model_inputs(tokens: Tokens, rows: np.ndarray) -> dict[str, Tensor]:
     if tokens.types is not None:
         longest = inputs["input_ids"].shape[1]
         inputs["token_type_ids"] = torch.from_numpy(tokens.types[rows, :longest])
-    return inputs
+    return {name: values.to(device) for name, values in inputs.items()}
 
 
 @torch.no_grad()
@@ -208,11 +236,12 @@ def predict(
     tokens = tokenize(split.texts, sequence_length)
     training = model.training
     model.eval()
+    device = next(model.parameters()).device
     batches = list(evaluation_batches(tokens.lengths))
     found: list[np.ndarray] = []
     begun = time.monotonic()
     for done, rows in enumerate(batches, 1):
-        found.append(model(**model_inputs(tokens, rows)).logits.float().numpy())
+        found.append(model(**model_inputs(tokens, rows, device)).logits.float().cpu().numpy())
         if progress is not None:
             left = (time.monotonic() - begun) / done * (len(batches) - done)
             fraction = done / len(batches)

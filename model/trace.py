@@ -6,17 +6,16 @@ import json
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
     model_serializer,
     model_validator,
 )
 
-from hwgen.configuration import Frozen, explain
+from hwgen.configuration import Frozen, Stored
 from model.operations import GemmRole
 from model.recording import RecordedProduct, RecordedRows, Recording
 from model.space import TransformerDesign
@@ -112,7 +111,7 @@ class PairRecord(Frozen):
         return made
 
 
-class SparsityTrace(Frozen):
+class SparsityTrace(Stored):
     """Densities of a model as measured, with where they come from.
 
     Parameters
@@ -133,6 +132,8 @@ class SparsityTrace(Frozen):
     records : densities
     products : effectual pairs
     """
+
+    kind: ClassVar[str] = "sparsity trace"
 
     schema_version: Literal[1] = 1
     design_hash: str
@@ -163,30 +164,6 @@ class SparsityTrace(Frozen):
         made: dict[str, Any] = handler(self)
         unset = {k for k in ("training_share", "thresholds") if made[k] in (None, {})}
         return {k: v for k, v in made.items() if k not in unset}
-
-    @classmethod
-    def load(cls, source: SparsityTrace | Mapping[str, Any] | str | Path) -> SparsityTrace:
-        """Load a trace from a JSON file, a mapping, or itself.
-
-        Raises
-        ------
-        ValueError
-            If the file is no trace, or one of another version; the message names the key.
-        FileNotFoundError
-            If there is no such file.
-        """
-        if isinstance(source, cls):
-            return source
-        data: Any = source
-        if isinstance(source, (str, Path)):
-            try:
-                data = json.loads(Path(source).read_text())
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise ValueError(f"{source}: not a sparsity trace in JSON: {error}") from None
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ValueError(f"sparsity trace: {explain(error)}") from None
 
     def save(self, path: str | Path) -> None:
         """Write the trace as JSON."""

@@ -4,57 +4,32 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.cache import atomic_path, disk_errors, write_json
-from model.calibration import Calibration, calibrate
 from model.card import write_trained_card
-from model.data import Task, load_task
+from model.data import Task
 from model.density import DensityRecorder
-from model.exponents import Method
-from model.flexibert import (
-    FlexiBertConfig,
-    FlexiBertForSequenceClassification,
-    FlexiBertModel,
-)
-from model.heads import DepthwiseConvolution, HeadLinear, QueryWeight
+from model.distillation import UNLABELLED, distillation_loss, hidden_loss, transfer_texts
+from model.flexibert import FlexiBertForSequenceClassification
+from model.job import Job
 from model.loop import Loop, Optimizer, ProgressCallback, threads_of_torch
-from model.operations import unmodelled_heads
 from model.policy import PruningPolicy
-from model.pretrained import projected_embeddings
 from model.quiet import quiet
 from model.recipe import Recipe
 from model.space import TransformerDesign
-from model.teacher import (
-    PRETRAINED,
-    Teacher,
-    fast_tokenizer,
-    fine_tuned_teacher,
-    model_inputs,
-    predict,
-)
-from model.thresholds import ThresholdRefresh, thresholds_in_force
-from model.tokens import VOCABULARY, evaluation_batches, tokenize, training_batches
+from model.teacher import Teacher, fast_tokenizer, fine_tuned_teacher, model_inputs, predict
+from model.threshold_profiling import ThresholdRefresh
+from model.thresholds import thresholds_in_force
+from model.tokens import Tokens, evaluation_batches, tokenize, training_batches
 from model.trace import SparsityTrace
 from model.trained import TrainedModel
-
-TRAINING_VERSION = 4
-"""Part of what a training is known by; rises when this file changes what it gives."""
-
-WEIGHT_GAIN = 0.6
-"""Standard deviation of new weights times √inputs. BERT's deviation of 0.02 leaves layers of few
-inputs so weak at first that thresholds prune most of what they give."""
-
-CALIBRATION_TEXTS = 1024
-"""Texts of the training split that exponents are calibrated on."""
 
 PROFILED_TEXTS, PROFILED_BATCH = 128, 32
 """Texts of the training split that thresholds for densities are profiled on, and in which batches:
@@ -80,6 +55,7 @@ def train(
     start: TrainedModel | str | Path | None = None,
     trace_at: tuple[float, ...] = (),
     encoder: str | Path | None = None,
+    device: str = "cpu",
 ) -> TrainedModel:
     """Train a model and save it with its traces.
 
@@ -107,8 +83,11 @@ def train(
         Shares of the training, such as (0.0, 0.25, 0.5, 0.75), at which densities are recorded over
         a few steps; the last steps are always. Not with ``start``, which has such steps behind it.
     encoder
-        Folder of a model of the same layers, such as `model.pretraining.pretrain` saves, whose
-        encoder's weights the training starts from.
+        What the encoder's weights start from: ``"minilm"``, the folder of a Hugging Face BERT, or
+        that of an encoder which `model.pretraining.pretrain` has saved (see `model.initial`).
+    device
+        PyTorch's name of the device that trains, such as ``"cuda:1"``. The saved model is the
+        same, but for rounding, on each; only a CPU's is the same bit for bit each time.
 
     Returns
     -------
@@ -124,8 +103,7 @@ def train(
     """
     if trace_at and start is not None:
         raise ValueError("trace_at and start exclude each other; train without start")
-    donor = None if encoder is None else _donor(encoder)
-    job = Job(design, task, policy, recipe, seed, threads, trace_at, donor)
+    job = Job(design, task, policy, recipe, seed, threads, trace_at, encoder, device)
     return run(job, out, resume, progress, start)
 
 
@@ -143,111 +121,15 @@ def run(
     trunk = _trunk_of(start, job)
     teacher = None
     if job.recipe.distillation > 0:
-        teacher = fine_tuned_teacher(job.task, progress=progress)
-    targets = None if teacher is None else teacher.logits(job.task, progress)
+        teacher = fine_tuned_teacher(job.task, progress=progress, device=job.device)
     with threads_of_torch(job.threads):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "inputs.json", job.inputs)
-        model = job.initial_model()
-        loop = _loop(job, model, targets, folder, progress)
+        model = job.initial_model().to(job.device)
+        loop = _loop(job, model, teacher, folder, progress)
         gradients = _train(loop, job, trunk, folder)
         _finish(loop, job, model, gradients, teacher, folder)
     return TrainedModel.load(folder)
-
-
-DEFAULT_POLICY = PruningPolicy(activation_threshold=0.01, gradient_threshold=1e-6)
-"""Mild thresholds, chosen on the validation split of the movie sentences."""
-
-
-class Job:
-    """What a training is known by."""
-
-    def __init__(
-        self,
-        design: Any,
-        task: Task | str,
-        policy: Any,
-        recipe: Recipe | None,
-        seed: int,
-        threads: int | None,
-        trace_at: tuple[float, ...] = (),
-        donor: FlexiBertModel | None = None,
-    ) -> None:
-        self.task = load_task(task) if isinstance(task, str) else task
-        self.design = TransformerDesign.load(design)
-        if not isinstance(design, TransformerDesign):
-            self.design = self.design.model_copy(update={"labels": self.task.labels})
-        self.policy = DEFAULT_POLICY if policy is None else PruningPolicy.load(policy)
-        self.recipe = recipe or Recipe()
-        self.seed = seed
-        self.threads = threads or 1
-        self.trace_at = tuple(sorted(trace_at))
-        self.donor = donor
-        self._check(donor)
-        self.inputs = {
-            "design": self.design.model_dump(mode="json"),
-            "task": self.task.describe(),
-            "policy": self.policy.model_dump(mode="json"),
-            "recipe": asdict(self.recipe),
-            "seed": seed,
-            "threads": self.threads,
-            "pretrained": PRETRAINED,
-            "training_version": TRAINING_VERSION,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
-        if self.trace_at:
-            self.inputs["trace_at"] = list(self.trace_at)
-        if donor is not None:
-            self.inputs["encoder"] = donor.weights_hash()
-
-    def initial_model(self) -> FlexiBertForSequenceClassification:
-        """The model before the first step."""
-        model = initial_model(self.design, self.policy, self.task, self.recipe.dropout, self.seed)
-        if self.donor is not None:
-            model.encoder.load_state_dict(self.donor.state_dict())
-        return model
-
-    def forward(self, model: FlexiBertForSequenceClassification) -> Callable[..., Any]:
-        """What gives the logits that are trained on, with the model's parameters."""
-        return model
-
-    def calibration(self, model: FlexiBertForSequenceClassification) -> Calibration | None:
-        """Exponents that are saved with the trained model, if the accelerator runs it."""
-        return None if unmodelled_heads(self.design) else calibrated(model, self.task)
-
-    def _check(self, donor: FlexiBertModel | None) -> None:
-        for share in self.trace_at:
-            if not 0 <= share < 1:
-                raise ValueError(f"trace_at must be at least 0 and below 1, not {share}")
-        if self.design.labels != self.task.labels:
-            raise ValueError(
-                f"labels must be {self.task.labels}, the task's, not {self.design.labels}; change"
-                f" the design with model_copy(update={{'labels': {self.task.labels}}})"
-            )
-        if self.design.vocabulary != VOCABULARY:
-            raise ValueError(
-                f"vocabulary must be {VOCABULARY}, the tokenizer's, not {self.design.vocabulary}"
-            )
-        if self.design.max_positions < self.task.sequence_length:
-            raise ValueError(
-                f"max_positions must be at least the task's sequence_length,"
-                f" {self.task.sequence_length}, not {self.design.max_positions}"
-            )
-        if donor is not None:
-            given, own = (d.model_dump(exclude={"labels"}) for d in (donor.design, self.design))
-            for key in own:
-                if given[key] != own[key]:
-                    raise ValueError(
-                        f"{key} of the encoder to start from must be the design's, {own[key]}, not"
-                        f" {given[key]}; pre-train this design"
-                    )
-
-    @property
-    def trunk_inputs(self) -> dict[str, Any]:
-        """What trainings share up to the fall of the learning rate of the shorter."""
-        recipe = asdict(replace(self.recipe, fraction=1.0))
-        return {**self.inputs, "recipe": recipe, "part": "trunk"}
 
 
 def _check_folder(folder: Path, inputs: dict[str, Any], resume: bool) -> TrainedModel | None:
@@ -285,80 +167,20 @@ def _trunk_of(start: TrainedModel | str | Path | None, job: Job) -> Path | None:
     return trunk if trunk.exists() else None
 
 
-def _donor(folder: str | Path) -> FlexiBertModel:
-    if not (Path(folder) / "model.safetensors").is_file():
-        raise ValueError(
-            f"{folder} holds no model to start from: it has no model.safetensors; make one with"
-            " transcode pretrain"
-        )
-    with quiet():
-        return FlexiBertModel.from_pretrained(folder, local_files_only=True)
-
-
-def initial_model(
-    design: TransformerDesign, policy: PruningPolicy, task: Task, dropout: float, seed: int
-) -> FlexiBertForSequenceClassification:
-    """A model before its training: projected pretrained embeddings, everything else random.
-
-    The random weights derive from the seed alone; global random numbers are left as they were.
-    """
-    config = FlexiBertConfig.of(design, policy, hidden_dropout=dropout, attention_dropout=dropout)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = FlexiBertForSequenceClassification(config)
-        for module in model.modules():
-            if isinstance(module, (nn.Linear, HeadLinear, DepthwiseConvolution)):
-                if not isinstance(module, QueryWeight):
-                    nn.init.normal_(module.weight, std=WEIGHT_GAIN / module.in_features**0.5)
-    tokens = tokenize(task.train.texts, task.sequence_length)
-    counts = np.bincount(tokens.ids[tokens.ids > 0], minlength=VOCABULARY)
-    tables = projected_embeddings(design.layers[0].hidden, counts)
-    embeddings = model.encoder.embeddings
-    with torch.no_grad():
-        embeddings.word.weight.copy_(tables["word"])
-        embeddings.position.weight.copy_(tables["position"][: design.max_positions])
-        embeddings.token_type.weight.copy_(tables["type"])
-    return model
-
-
-def distillation_loss(
-    logits: Tensor, labels: Tensor, targets: Tensor | None, weight: float, temperature: float
-) -> Tensor:
-    """Mean loss of a batch: cross-entropy with the labels, and with a teacher's soft answers."""
-    hard = nn.functional.cross_entropy(logits, labels)
-    if targets is None:
-        return hard
-    soft = nn.functional.kl_div(
-        nn.functional.log_softmax(logits / temperature, -1),
-        nn.functional.log_softmax(targets / temperature, -1),
-        log_target=True,
-        reduction="batchmean",
-    )
-    return weight * temperature**2 * soft + (1 - weight) * hard
-
-
 def _loop(
     job: Job,
     model: FlexiBertForSequenceClassification,
-    targets: np.ndarray | None,
+    teacher: Teacher | None,
     folder: Path,
     progress: ProgressCallback | None,
 ) -> Loop:
-    recipe, forward = job.recipe, job.forward(model)
-    tokens = tokenize(job.task.train.texts, job.task.sequence_length)
-    labels = torch.from_numpy(job.task.train.labels.copy())
-    taught = None if targets is None else torch.from_numpy(targets)
+    recipe = job.recipe
+    further = transfer_texts(job.task, recipe.transfer_texts)
+    tokens = tokenize((*job.task.train.texts, *further), job.task.sequence_length)
 
     def epoch(number: int) -> list[np.ndarray]:
         rng = np.random.default_rng([job.seed, number])
         return training_batches(tokens.lengths, recipe.batch_size, rng)
-
-    def loss(rows: np.ndarray) -> Tensor:
-        logits = forward(**model_inputs(tokens, rows)).logits
-        goal = None if taught is None else taught[rows]
-        return distillation_loss(
-            logits, labels[rows], goal, recipe.distillation, recipe.temperature
-        )
 
     used = np.unique(tokens.ids)
     policy = job.policy
@@ -367,12 +189,51 @@ def _loop(
         policy.parameter_gradient_threshold, policy.movement,
     )  # fmt: skip
     schedule = recipe.schedule(len(epoch(0)))
+    loss = _loss(job, model, teacher, tokens, further, progress)
     profiled = list(evaluation_batches(tokens.lengths[:PROFILED_TEXTS], PROFILED_BATCH))
     thresholds = ThresholdRefresh(model, profiled, loss, recipe.batch_size, job.seed)
     return Loop(
         optimizer, schedule, epoch, loss, job.seed, folder / "checkpoint.safetensors",
         job.inputs, "training the model", progress, thresholds,
     )  # fmt: skip
+
+
+def _loss(
+    job: Job,
+    model: FlexiBertForSequenceClassification,
+    teacher: Teacher | None,
+    tokens: Tokens,
+    further: tuple[str, ...],
+    progress: ProgressCallback | None,
+) -> Callable[[np.ndarray], Tensor]:
+    """Mean loss of the texts of these rows; those after the training split have no label."""
+    recipe, forward = job.recipe, job.forward(model)
+    unlabelled = np.full(len(further), UNLABELLED)
+    labels = torch.from_numpy(np.append(job.task.train.labels, unlabelled)).to(job.device)
+    answers, shown = None, None
+    if teacher is not None:
+        logits = teacher.logits(job.task, progress, further, job.device)
+        answers = torch.from_numpy(logits).to(job.device)
+        shown = teacher.load().to(job.device) if recipe.hidden_distillation > 0 else None
+
+    def loss(rows: np.ndarray) -> Tensor:
+        inputs = model_inputs(tokens, rows, job.device)
+        if shown is None:
+            made = forward(**inputs)
+        else:
+            made = forward(**inputs, output_hidden_states=True)
+        goal = None if answers is None else answers[rows]
+        total = distillation_loss(
+            made.logits, labels[rows], goal, recipe.distillation, recipe.temperature
+        )
+        if shown is None:
+            return total
+        with torch.no_grad():
+            states = shown(**inputs, output_hidden_states=True).hidden_states
+        valid = inputs["attention_mask"] != 0
+        return total + recipe.hidden_distillation * hidden_loss(made.hidden_states, states, valid)
+
+    return loss
 
 
 def _train(loop: Loop, job: Job, trunk: Path | None, folder: Path) -> DensityRecorder:
@@ -439,6 +300,7 @@ def _finish(
     with _recorded(model, task.sequence_length) as recorder:
         logits = predict(model, task.validation, task.sequence_length)
     traced(recorder, split="validation", stage="inference").save(folder / "trace.json")
+    model.cpu()
     model.config.id2label = dict(enumerate(task.label_names))
     model.config.label2id = {name: label for label, name in enumerate(task.label_names)}
     with quiet(), disk_errors():
@@ -461,21 +323,6 @@ def _finish(
         write_trained_card(folder, job.inputs, about)
     write_json(folder / "training.json", about)
     loop.checkpoint.unlink(missing_ok=True)
-
-
-def calibrated(
-    model: FlexiBertForSequenceClassification,
-    task: Task,
-    bits: int = 20,
-    method: Method = "max",
-    channels: bool = False,
-) -> Calibration:
-    """Exponents of all tensors, from texts of the training split; options as of `calibrate`."""
-    tokens = tokenize(task.train.texts[:CALIBRATION_TEXTS], task.sequence_length)
-    batches = (model_inputs(tokens, rows) for rows in evaluation_batches(tokens.lengths))
-    return calibrate(
-        model, batches, bits=bits, split="train", method=method, channels=channels
-    )
 
 
 def _trace(

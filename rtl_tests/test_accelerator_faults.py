@@ -6,106 +6,28 @@ The watchdog is `run_programs`' cycle limit: a machine that hangs is found "runn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import pytest
 
-from hwgen.design import AcceleratorDesign
-from hwgen.emit import unit_module
-from hwgen.program import (
-    DESCRIPTOR_WORDS,
-    FIELDS,
-    KINDS,
-    OPCODE_BITS,
-    WORD_BITS,
-    Descriptor,
-    assemble,
-    disassemble,
-)
-from hwgen.simulation.machine import MachineCase, MachineResult, run_programs
-from hwgen.simulation.module import VerilogModule
-from hwgen.units.accelerator.rtl import Accelerator
+from hwgen.program import DESCRIPTOR_WORDS, FIELDS, KINDS, Descriptor, assemble
+from hwgen.simulation.machine import MachineResult
 from hwgen.units.accelerator.spec import AcceleratorSpec
-from rtl_tests.accelerator_cases import (
-    Case,
-    Prepared,
-    differences,
-    prepare,
-    random_prefetch,
-    random_product,
-    random_rows,
+from rtl_tests.accelerator_programs import (
+    CASES,
+    DESIGN,
+    SPEC,
+    Program,
+    changed,
+    configuration_of,
+    program_of,
+    run_with_good_ones,
 )
 
 pytestmark = pytest.mark.rtl
 
-DESIGN = AcceleratorDesign.model_validate({
-    "tile_b": 2, "tile_x": 4, "tile_y": 4, "nonlinearity": "relu", "pes": 1, "lanes_per_pe": 4,
-    "macs_per_lane": 2, "softmax_per_pe": 2, "batch_size": 1, "activation_buffer_kib": 4,
-    "weight_buffer_kib": 4, "mask_buffer_kib": 2,
-    "memory": {"type": "dram", "banks": 32, "ranks": 2, "channels": 1}, "loop_order": "bijk",
-    "integer_bits": 4, "fraction_bits": 6, "k_max": 256, "max_sequence_length": 32,
-    "window": 8, "k_segment": 16,
-})
-SPEC = AcceleratorSpec.of(DESIGN)
 LINES, LANES, BUFFER = SPEC.activations.lines, SPEC.lanes, SPEC.activations
-
-CYCLE_LIMIT = 40_000
-"""Some times what any of these programs takes."""
-
-LONG = {"prefetch_slots": 10}
-"""A field that only makes a step long, and the bits of it that garbage has."""
-
-ERRORS = ("other_design", "bad_descriptor", "overflow", "out_of_range")
-
-Program = Sequence[Descriptor | int]
-
-
-def cases() -> dict[str, Case]:
-    """One operation of each kind."""
-    rng = np.random.default_rng(4)
-    return {
-        "product": random_product(rng, DESIGN, (3, 6, 9, 24)),
-        "activations": random_product(rng, DESIGN, (3, 6, 9, 16), has_weight=False),
-        "softmax": random_rows(rng, DESIGN, "softmax", (5, 19)),
-        "norm": random_rows(rng, DESIGN, "add_norm", (3, 21)).with_prefetch(
-            random_prefetch(rng, DESIGN, (9, 11))),
-        "streams": random_product(rng, DESIGN, (2, 6, 9, 24), streams=True),
-    }
-
-
-CASES = cases()
-PREPARED = {name: prepare(case) for name, case in CASES.items()}
-
-
-@pytest.fixture(scope="module")
-def module() -> VerilogModule:
-    return unit_module(Accelerator(SPEC), "accelerator")
-
-
-def program_of(name: str) -> list[Descriptor]:
-    """Return a good program's descriptors."""
-    return [part for part in PREPARED[name].machine.program if isinstance(part, Descriptor)]
-
-
-def configuration_of(name: str) -> Descriptor:
-    """Return a good program's configuration."""
-    return next(part for part in program_of(name) if part.opcode == "configure")
-
-
-def changed(name: str, opcode: str, holds: Callable[[Mapping[str, int]], object],
-            fields: Mapping[str, int]) -> list[Descriptor]:
-    """Return a good program whose first descriptor of some sort has other fields.
-
-    The copy that opens the program is none of them.
-    """
-    program = program_of(name)
-    first = program.index(configuration_of(name))
-    number = next(number for number, part in enumerate(program)
-                  if number >= first and part.opcode == opcode and holds(part.fields))
-    program[number] = Descriptor(opcode, {**program[number].fields, **fields})
-    return program
 
 
 @dataclass(frozen=True)
@@ -316,38 +238,12 @@ def _banks() -> Iterator[tuple[str, Fault]]:
 
 FAULTS = dict((*_structure(), *_values(), *_images(), *_banks()))
 
-GOOD = ("product", "softmax", "norm", "activations", "streams")
-
-
-def run_with_good_ones(
-    module: VerilogModule, simulator: str, programs: Sequence[tuple[str, Program]],
-    cycle_limit: int = CYCLE_LIMIT,
-) -> list[tuple[MachineResult, list[str]]]:
-    """Run each program, and after it, from reset, a good one.
-
-    Returns
-    -------
-    For each program its result, and what was wrong with the good one's.
-    """
-    machine: list[MachineCase] = []
-    checked: list[tuple[Case, Prepared]] = []
-    for number, (base, program) in enumerate(programs):
-        good = GOOD[number % len(GOOD)]
-        checked.append((CASES[good], PREPARED[good]))
-        machine += [replace(PREPARED[base].machine, program=program, unloads={}),
-                    PREPARED[good].machine]
-    results = run_programs(module, machine, simulator, cycle_limit=cycle_limit)
-    return [(fault, differences(case, prepared, good)) for fault, good, (case, prepared)
-            in zip(results[::2], results[1::2], checked, strict=True)]
-
 
 @pytest.fixture(scope="module")
-def outcomes(
-    module: VerilogModule, simulator: str,
-) -> dict[str, tuple[MachineResult, list[str]]]:
+def outcomes(simulator: str) -> dict[str, tuple[MachineResult, list[str]]]:
     """Results of all faults, from one simulation."""
     programs = [(fault.base, fault.program) for fault in FAULTS.values()]
-    return dict(zip(FAULTS, run_with_good_ones(module, simulator, programs), strict=True))
+    return dict(zip(FAULTS, run_with_good_ones(simulator, programs), strict=True))
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -359,114 +255,13 @@ def test_a_fault_ends_with_its_status(
     assert differences_after == []
 
 
-def test_a_truncated_program_waits_for_its_rest(module: VerilogModule, simulator: str) -> None:
+def test_a_truncated_program_waits_for_its_rest(simulator: str) -> None:
     words = assemble(program_of("product"))
     lengths = [1, 3, 4, 5, 8, 11, 14, len(words) // 2, len(words) - 4, len(words) - 1]
     results = run_with_good_ones(
-        module, simulator, [("product", words[:length]) for length in lengths], cycle_limit=4000)
+        simulator, [("product", words[:length]) for length in lengths], cycle_limit=4000)
     for length, (result, differences_after) in zip(lengths, results, strict=True):
         # Until its header is whole and known, nothing runs.
         assert result.status == ("running" if length >= DESCRIPTOR_WORDS else "idle")
         assert result.cycles == 4000
         assert differences_after == []
-
-
-def random_words(rng: np.random.Generator) -> tuple[str, Program]:
-    """Words of any bits."""
-    bits = rng.integers(0, 2, (int(rng.integers(4, 24)), WORD_BITS))
-    return "product", [int("".join(map(str, row)), 2) for row in bits.tolist()] + _ends()
-
-
-def random_descriptors(rng: np.random.Generator) -> tuple[str, Program]:
-    """Known descriptors of any values, most of them small, behind a good header."""
-    base = str(rng.choice(list(CASES)))
-    program: list[Descriptor] = [program_of(base)[0]]
-    for _ in range(int(rng.integers(1, 8))):
-        opcode = str(rng.choice(["configure", "step", "step", "step"]))
-        fields = {}
-        for name, bits in FIELDS[opcode]:
-            size = int(rng.choice([1, 2, 3, LONG.get(name, abs(bits))]))
-            value = int(rng.integers(0, 1 << min(size, abs(bits))))
-            fields[name] = value - (1 << -bits - 1) if bits < 0 else value
-        program.append(Descriptor(opcode, fields))
-    return base, [*program, *_ends()]
-
-
-def nearly_good(rng: np.random.Generator) -> tuple[str, Program]:
-    """A good program with some values changed, a little or altogether."""
-    base = str(rng.choice(list(CASES)))
-    program = program_of(base)
-    for _ in range(int(rng.integers(1, 4))):
-        number = int(rng.integers(1, len(program) - 1))
-        opcode = program[number].opcode
-        name, bits = FIELDS[opcode][int(rng.integers(len(FIELDS[opcode])))]
-        low, high = (-(1 << -bits - 1), (1 << -bits - 1) - 1) if bits < 0 else (0, (1 << bits) - 1)
-        value = program[number].fields.get(name, 0)
-        near = [value + 1, value - 1, 2 * value, value // 2, 0, high, int(rng.integers(low, high))]
-        fields = {**program[number].fields, name: min(high, max(low, int(rng.choice(near))))}
-        program[number] = _short(Descriptor(opcode, fields))
-    return base, program
-
-
-def one_bit_off(rng: np.random.Generator) -> tuple[str, Program]:
-    """A good program's words with one bit turned; then ends, if it lost its own."""
-    base = str(rng.choice(list(CASES)))
-    words = assemble(program_of(base))
-    used = OPCODE_BITS + sum(abs(bits) for _, bits in FIELDS["configure"])
-    number, bit = int(rng.integers(len(words) // DESCRIPTOR_WORDS)), int(rng.integers(used))
-    words[number * DESCRIPTOR_WORDS + bit // WORD_BITS] ^= 1 << bit % WORD_BITS
-    part = slice(number * DESCRIPTOR_WORDS, (number + 1) * DESCRIPTOR_WORDS)
-    if words[part][0] % (1 << OPCODE_BITS) < len(FIELDS):
-        (found,) = disassemble(words[part])
-        if (short := _short(found)) != found:
-            words[part] = assemble([short])
-    return base, [*words, *_ends()]
-
-
-def _short(descriptor: Descriptor) -> Descriptor:
-    """Take the bits away by which a step would only be long."""
-    fields = descriptor.fields
-    return Descriptor(descriptor.opcode, {
-        **fields, **{name: fields[name] % (1 << bits) for name, bits in LONG.items()
-                     if name in fields}})
-
-
-def _ends() -> list[int]:
-    """Words that complete any descriptor, and an end after it."""
-    return [0] * (2 * DESCRIPTOR_WORDS)
-
-
-GARBAGE = (random_words, random_descriptors, nearly_good, one_bit_off)
-
-
-def _run_garbage(
-    make: Callable[[np.random.Generator], tuple[str, Program]], seeds: range,
-    module: VerilogModule, simulator: str,
-) -> list[MachineResult]:
-    programs = [make(np.random.default_rng(seed)) for seed in seeds]
-    results = run_with_good_ones(module, simulator, programs)
-    for seed, (result, differences_after) in zip(seeds, results, strict=True):
-        assert result.status in ("done", *ERRORS), f"seed {seed}: {result}"
-        assert differences_after == [], f"seed {seed}"
-    return [result for result, _ in results]
-
-
-@pytest.mark.parametrize("make", GARBAGE)
-def test_garbage_does_not_hang(
-    make: Callable[[np.random.Generator], tuple[str, Program]], module: VerilogModule,
-    simulator: str,
-) -> None:
-    _run_garbage(make, range(40), module, simulator)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("make", GARBAGE)
-def test_much_garbage_does_not_hang(
-    make: Callable[[np.random.Generator], tuple[str, Program]], module: VerilogModule,
-    simulator: str,
-) -> None:
-    results = _run_garbage(make, range(100, 1100), module, simulator)
-    if make is nearly_good:
-        # Changes that meet no check are among them, and errors of a running program.
-        assert {result.status for result in results} >= {
-            "done", "bad_descriptor", "out_of_range"}

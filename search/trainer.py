@@ -104,7 +104,7 @@ def _task(name: str, sequence_length: int | None) -> Task:
 def _calibrate(trained: TrainedModel, task: Task) -> None:
     """Give every stored tensor its exponent, unless the training was whole and has done so."""
     from model.calibration import FILE_NAME
-    from model.train import calibrated
+    from model.job import calibrated
 
     if not (trained.path / FILE_NAME).is_file():
         calibrated(trained.model, task).save(trained.path)

@@ -122,8 +122,7 @@ def task_sums(population: Population) -> Iterator[tuple[str, Sums]]:
 
     The names of a task's sums are those of `sim.charge.charge`, with "lane_cycles",
     "positions", "pairs", "results", "row_elements", "softmax_elements", "softmax_beats",
-    "layer_norm_elements", "layer_norm_beats" and "dataflow_cycles"; "in_buffers" is 1 where the
-    buffers hold all that a task reads and writes.
+    "layer_norm_elements", "layer_norm_beats" and "dataflow_cycles".
     """
     workload, designs, homes = population.workload, population.designs, population.homes
     yield OPENING, _opening(population, homes[0])
@@ -140,7 +139,6 @@ def task_sums(population: Population) -> Iterator[tuple[str, Sums]]:
                 if tiling is None
                 else _product(population, task, tiling, home, load)
             )
-            found[key]["in_buffers"] = home.in_buffers.astype(np.float64)
         yield task.label, found[key]
 
 

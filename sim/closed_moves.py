@@ -24,40 +24,42 @@ def dispatch(
 ) -> None:
     """Operands and partial sums of the following wave."""
     design, wave = steps.design, steps.following
-    bits = population.designs.bits[design]
     extents = wave.extents
-    lines_of_row = -(-extents[DIM_K] // population.designs.window[design])
     rows = extents[DIM_B] * extents[DIM_I] * steps.new_left
-    elements = rows * extents[DIM_K]
-    transfers.occupy("activation_lines", rows * lines_of_row)
-    move(
-        transfers,
-        "read",
-        home.reads[0][design],
-        elements,
-        compressed_bits(task.read_densities[0], elements, bits),
-    )
+    _rows(transfers, population, steps, home.reads[0], task.read_densities[0], rows)
     rows = extents[DIM_J] * steps.new_right
-    if task.operation.has_weight:
-        elements = rows * extents[DIM_K]
-        transfers.occupy("weight_lines", rows * lines_of_row)
-        biases = (
-            rows * (wave.segment == 0) * (population.designs.accumulator_bits[design] - 1)
-        )
-        values = compressed_bits(task.weight_density, elements, bits) + biases
-        transfers.add("weight_read", values)
-        transfers.add("mask_read", elements)
-    else:
+    if not task.operation.has_weight:
         rows = rows * extents[DIM_B]
-        elements = rows * extents[DIM_K]
-        transfers.occupy("activation_lines", rows * lines_of_row)
-        move(
-            transfers,
-            "read",
-            home.reads[1][design],
-            elements,
-            compressed_bits(task.read_densities[1], elements, bits),
-        )
+        _rows(transfers, population, steps, home.reads[1], task.read_densities[1], rows)
+        return
+    elements = rows * extents[DIM_K]
+    transfers.occupy("weight_lines", rows * _lines_of_row(population, steps))
+    biases = rows * (wave.segment == 0) * (population.designs.accumulator_bits[design] - 1)
+    values = compressed_bits(task.weight_density, elements, population.designs.bits[design])
+    transfers.add("weight_read", values + biases)
+    transfers.add("mask_read", elements)
+
+
+def _lines_of_row(population: Population, steps: StepClasses) -> Ints:
+    """Lines of a row, or of a column, of what the following wave takes."""
+    return np.asarray(
+        -(-steps.following.extents[DIM_K] // population.designs.window[steps.design])
+    )
+
+
+def _rows(
+    transfers: Transfers,
+    population: Population,
+    steps: StepClasses,
+    resident: NDArray[np.bool_],
+    density: float,
+    rows: Ints,
+) -> None:
+    """Rows of an activation that the following wave takes; `resident` is of shape (designs,)."""
+    design, elements = steps.design, rows * steps.following.extents[DIM_K]
+    bits = compressed_bits(density, elements, population.designs.bits[design])
+    transfers.occupy("activation_lines", rows * _lines_of_row(population, steps))
+    move(transfers, "read", resident[design], elements, bits)
 
 
 def copy(

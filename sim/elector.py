@@ -13,6 +13,7 @@ from hwgen.technology.constants import Technology
 from sim.closed_form import Floats, Population, task_sums
 from sim.energy import dynamic_pj, static_mw
 from sim.lanes import LaneTimes
+from sim.proof import done_in_rtl
 from sim.report import Details, Report
 from sim.workload import Workload
 
@@ -76,7 +77,7 @@ def summarise(
     Returns
     -------
     The totals, and tables of arrays of shape (designs,): "latency_cycles.operation",
-    "latency_cycles.component", "energy_pj.operation", "energy_pj.component", "in_buffers" (by
+    "latency_cycles.component", "energy_pj.operation", "energy_pj.component", "in_rtl" (by
     operation), "bits" and "work".
     """
     lane_times = LaneTimes()
@@ -115,6 +116,9 @@ def _summarise_chunk(
         columns = details.setdefault(table, {})
         columns[name] = columns[name] + values if name in columns else values
 
+    if population.detailed:
+        for label, done in done_in_rtl(population).items():
+            add("in_rtl", label, done.astype(np.float64))
     for label, sums in task_sums(population):
         dynamic = dynamic_pj(designs, prices, access_pj, sums)
         energy = sum(dynamic.values()) + all_static_pj * sums["cycles"]
@@ -134,8 +138,6 @@ def _summarise_chunk(
                 add("latency_cycles.component", rest, values)
             elif kind == "bits":
                 add("bits", rest, values)
-            elif kind == "in_buffers":
-                add(kind, label, values)
             elif kind != "blocks":
                 add("work", name, values)
     return totals, details

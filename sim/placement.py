@@ -197,7 +197,8 @@ def _homes(plan: Plan, placement: Placement, batch: int, window: int, sums: int)
             written = by_head(result, extents["i"], width // window)
     elif operation.kind == "product":
         rows = extents["j"] if plan.task.transposed else extents["i"]
-        walks = [plain(reads[0], extents["i"])]
+        # The pooler reads the first row of each sequence alone.
+        walks = [plain(reads[0], reads[0].rows // extents["b"])]
         walks.append(weight_walk(plan, placement.weights[plan.task.label])
                      if operation.has_weight else plain(reads[1], extents["j"]))
         written = plain(result, rows)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hwgen.design import AcceleratorDesign, DesignBatch
 from hwgen.technology.constants import Technology
+from sim.proof import have_rtl
 from sim.workload import Workload
 
 Floats = NDArray[np.float64]
@@ -21,9 +22,6 @@ Details = dict[str, Floats]
 
 QUANTITIES = {"latency": "latency_cycles", "energy": "energy_pj", "area": "area_um2"}
 """What `Report.breakdown` takes apart, and the totals' names."""
-
-PROVEN_KINDS = ("product", "softmax", "add_norm")
-"""Kinds of operations that an accelerator's RTL does, step by step as the reference says."""
 
 
 @dataclass(frozen=True)
@@ -183,19 +181,16 @@ class Report:
         }
         return {name: share / cycles for name, share in shares.items()}
 
-    @property
+    @cached_property
     def proven(self) -> dict[str, NDArray[np.bool_]]:
         """Whether each design's steps of an operation are proven equal to RTL.
 
-        They are on an accelerator of one PE, where the buffers hold the activations, the result and
-        the partial sums; weights come from main memory. What else main memory moves, and the trees
-        between several PEs, are modelled alone.
+        They are on an accelerator of one PE, where the buffers hold the activations, the result,
+        the partial sums and what comes of weights from main memory (`sim.proof`). What else main
+        memory moves, and the trees between several PEs, are modelled alone.
         """
-        held = self._details["in_buffers"]
-        return {
-            task.label: (held[task.label] > 0) & (task.operation.kind in PROVEN_KINDS)
-            for task in self.workload.tasks
-        }
+        made, done = have_rtl(self.designs), self._details["in_rtl"]
+        return {task.label: made & (done[task.label] > 0) for task in self.workload.tasks}
 
     @property
     def not_priced(self) -> tuple[str, ...]:

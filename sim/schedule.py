@@ -247,8 +247,8 @@ class Plan:
         biases = block.size("j") * (self.design.accumulator_bits - 1) * (block.k[0] == 0)
         return values + biases, elements
 
-    def blocks(self) -> Iterator[Block]:
-        """Blocks of the waves, in order."""
+    def blocks(self, letters: str = "bijk") -> Iterator[Block]:
+        """Blocks of the waves, in order; of a product, the first of each along `letters` alone."""
         if self.task.operation.kind != "product":
             rows = self.extents["i"]
             for start in range(0, rows, self.rows_per_wave):
@@ -256,7 +256,8 @@ class Plan:
                 yield Block((0, 1), (start, stop), (0, 1), (0, self.extents["k"]))
             return
         order, unroll, trips = self.design.loop_order, self.unroll, self.trips
-        for index in itertools.product(*(range(trips[letter]) for letter in order)):
+        some = (range(trips[letter] if letter in letters else 1) for letter in order)
+        for index in itertools.product(*some):
             ranges = {}
             for letter, trip in zip(order, index, strict=True):
                 size = unroll[letter] * self.tiles[letter]

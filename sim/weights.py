@@ -46,10 +46,7 @@ class Images:
 
 def weight_blocks(plan: Plan) -> dict[tuple[int, int], Block]:
     """Blocks of a weight that streams, each once, by first column and element, as they come."""
-    found: dict[tuple[int, int], Block] = {}
-    for block in plan.blocks():
-        found.setdefault((block.j[0], block.k[0]), block)
-    return found
+    return {(block.j[0], block.k[0]): block for block in plan.blocks("jk")}
 
 
 class WeightPlaces:

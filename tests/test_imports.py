@@ -16,6 +16,7 @@ import pytest
         ("model.space", ["torch", "transformers", "amaranth"]),
         ("model.trace", ["torch", "transformers", "amaranth"]),
         ("transcode.commands", ["torch", "amaranth", "pymoo"]),
+        ("transcode.models", ["torch", "amaranth", "pymoo"]),
     ],
 )
 def test_an_import_loads_no_more_than_it_says(module: str, absent: list[str]) -> None:

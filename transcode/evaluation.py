@@ -8,13 +8,14 @@ from typing import Any
 
 from hwgen.design import AcceleratorDesign
 from model.calibration import FILE_NAME, Calibration
+from model.card import record_arithmetic
 from model.data import Split, Task, open_test
-from model.evaluation import NO_SHIFT_BY_CHANNEL, evaluate
+from model.evaluation import NO_SHIFT_BY_CHANNEL, Evaluation, evaluate
 from model.exponents import Method, method_of
+from model.job import calibrated
 from model.loop import threads_of_torch
 from model.quantization_aware import fine_tune, fine_tuning_recipe
 from model.quantized import QuantizedModel
-from model.train import calibrated
 from model.trained import TrainedModel, task_of
 from transcode.output import console, print_table
 
@@ -35,7 +36,12 @@ def evaluate_one(
     seed: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Evaluate a trained model, and fine-tune it first if asked; the object that --json prints."""
+    """Evaluate a trained model, and train it on and evaluate that, too, if asked.
+
+    Returns
+    -------
+    the object that --json prints. What it says of accuracy is kept in each model's folder.
+    """
     if split not in SPLITS:
         raise ValueError(
             f"split must be {' or '.join(SPLITS)}, not {split!r}; --final opens the test split"
@@ -60,6 +66,7 @@ def evaluate_one(
             model.sequence_length,
             lambda share: progress(share, f"evaluating {len(examples)} texts"),
         )
+        _record(model, Path(arithmetic).stem, accelerator, made)
         return {
             "model": str(model.path),
             "task": task.name,
@@ -88,6 +95,23 @@ def evaluate_one(
             found["fine_tuned"] = result(tuned, None)
     progress(1.0, "done")
     return found
+
+
+def _record(model: TrainedModel, name: str, design: AcceleratorDesign, made: Evaluation) -> None:
+    """Keep an accuracy in the model's folder and on its card."""
+    measured = {
+        "split": made.split,
+        "n": made.n,
+        "design": name,
+        "design_sha256": design.sha256,
+        "bits": made.bits,
+        "method": made.method,
+        "channels": made.channels,
+        "float_accuracy": made.float_accuracy,
+        "accuracy": made.accuracy,
+        "agreement": made.agreement,
+    }
+    record_arithmetic(model.path, model.inputs, model.about, measured)
 
 
 def _examples(trained: TrainedModel, task: Task, split: str, final: bool, what: str) -> Split:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ def train_one(
     seed: int,
     folder: Path,
     policy: PruningPolicy,
-    epochs: float | None,
+    recipe: Recipe,
     final: bool,
     progress: Callable[[float, str], None],
     sequence_length: int | None = None,
-    encoder: Path | None = None,
+    encoder: str | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Train a model, and open the test split if `final`; the object that --json prints."""
-    recipe = Recipe() if epochs is None else replace(Recipe(), epochs=epochs)
     loaded = load_task(task, sequence_length)
     trained = train(
         model,
@@ -39,6 +38,7 @@ def train_one(
         folder,
         progress=lambda now: progress(now.fraction, now.phase),
         encoder=encoder,
+        device=device,
     )
     progress(1.0, "done")
     return summary(trained, final_test(trained, loaded) if final else None)

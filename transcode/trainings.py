@@ -161,8 +161,8 @@ def panels(models: Sequence[TrainedModel]) -> list[Panel]:
 
 
 def _start(model: TrainedModel) -> list[Any]:
-    """What trainings of a panel share."""
-    return [model.design.design_hash, model.inputs["recipe"], model.inputs.get("encoder")]
+    """What trainings of a panel share; an encoder's hash may differ, for seeds fill parts of it."""
+    return [model.design.design_hash, model.inputs["recipe"], "encoder" in model.inputs]
 
 
 def _groups(models: Sequence[TrainedModel]) -> list[Group]:
@@ -177,8 +177,8 @@ def _groups(models: Sequence[TrainedModel]) -> list[Group]:
         for one, other in zip(members, members[1:], strict=False):
             if one.seed == other.seed:
                 raise ValueError(
-                    f"{one.path} and {other.path} are the same training of seed {one.seed}; give"
-                    " one of them"
+                    f"{one.path} and {other.path} have the same design, recipe, policy and seed,"
+                    f" {one.seed}; give one of them"
                 )
         policy = members[0].policy
         groups.append(Group(policy, pruned_by(policy), tuple(members)))

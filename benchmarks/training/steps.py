@@ -13,7 +13,7 @@ from torch import Tensor
 from model.configuration import FlexiBertConfig
 from model.flexibert import FlexiBertForSequenceClassification
 from model.policy import GRADIENT_PLACES
-from model.thresholds import profile
+from model.threshold_profiling import profile
 
 ACTIVATIONS, GRADIENTS = 0.5, 0.9
 """Sparsities that the published simulator assumes."""

@@ -111,7 +111,7 @@ def run_programs(
                     name: [access(name, word, read=1) for word in words]
                     for name, words in read.items()
                 },
-                "memory": _memory_request(case.memory, ports),
+                "memory": memory_request(case.memory, ports),
                 "limit": cycle_limit,
             }
             for case, read in zip(cases, unloads, strict=True)
@@ -213,7 +213,7 @@ def _memory_layout(ports: Mapping[str, Port]) -> dict[str, int]:
     return {name: one.offset for name, one in fields.items()} | widths
 
 
-def _memory_request(
+def memory_request(
     memory: MainMemory | None, ports: Mapping[str, Port]
 ) -> dict[str, Any] | None:
     """Main memory as `MainMemoryModel` takes it."""

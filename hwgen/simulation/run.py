@@ -250,15 +250,21 @@ def _run_worker(folder: Path, log: Path, simulator: Simulator) -> int:
     environment["PYTHONPATH"] = os.pathsep.join(
         [root, *filter(None, [environment.get("PYTHONPATH")])]
     )
-    with log.open("w") as file:
+    # The worker ends when the last of this process has closed the pipe, however that dies.
+    alive, held = os.pipe()
+    with log.open("w") as file, os.fdopen(held, "w"), os.fdopen(alive) as pipe:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hwgen.simulation.worker", str(folder / "settings.json")],
+            [
+                *(sys.executable, "-m", "hwgen.simulation.worker"),
+                *(str(folder / "settings.json"), str(pipe.fileno())),
+            ],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=[pipe.fileno()],
         )
         try:
             return process.wait(PROCESS_SECONDS)

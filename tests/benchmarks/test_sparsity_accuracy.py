@@ -18,6 +18,7 @@ from model.trained import TrainedModel
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import sparsity_accuracy as benchmark  # noqa: E402
+from training import trainings  # noqa: E402
 
 DESIGN = {"layers": [{"hidden": 16, "heads": ["sa_sdp", "sa_sdp"], "feed_forward": [32]}] * 2}
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=5e-3, distillation=0.0)
@@ -128,7 +129,7 @@ def test_the_published_shape_of_minilm_is_what_is_trained() -> None:
     from model.space import TransformerDesign
     from model.teacher import minilm_folder
 
-    design = TransformerDesign.load({"layers": [benchmark.MINILM] * 6})
+    design = TransformerDesign.load(trainings.MINILM)
     assert design == TransformerDesign.load(AutoConfig.from_pretrained(minilm_folder()))
 
 
@@ -153,6 +154,6 @@ def test_each_process_sees_its_device_alone(
     devices: queue.Queue[str] = queue.Queue()
     devices.put(device)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
-    monkeypatch.setattr(benchmark, "DEVICE", "")
-    benchmark.prepare(devices)
-    assert benchmark.DEVICE == kind and os.environ["CUDA_VISIBLE_DEVICES"] == alone
+    monkeypatch.setattr(trainings, "DEVICE", "")
+    trainings.prepare(devices)
+    assert trainings.DEVICE == kind and os.environ["CUDA_VISIBLE_DEVICES"] == alone

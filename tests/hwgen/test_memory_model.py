@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from hwgen.program import MainMemory
+from hwgen.simulation.machine import memory_request
 from hwgen.simulation.main_memory import MainMemoryModel
+from hwgen.simulation.module import Field, Port
 
 LAYOUT = {"memory.enable": 0, "memory.address": 1, "memory.tag": 29, "memory_data.valid": 0,
           "memory_data.tag": 1, "memory_data.word": 4, "address": 28, "tag": 3}
@@ -87,6 +89,16 @@ def test_where_there_is_no_memory_nothing_may_be_asked() -> None:
     ports.value = f"{1:032b}"
     with pytest.raises(RuntimeError, match="cycle 4: a request where there is no main memory"):
         model.sample(4)
+
+
+def test_a_word_takes_the_bits_of_its_port() -> None:
+    """The model's cycles of a word are the port's width at main memory's rate, exactly."""
+    port = Port("memory_data", "in", "signal", 84, (
+        Field("valid", 0, 1, None, False), Field("word", 4, 80, None, False)))
+    memory = MainMemory((255, 1), 9, Fraction(2048, 7))
+    assert memory_request(memory, {"memory_data": port}) == {
+        "words": ["ff", "1"], "latency": 9, "numerator": 35, "denominator": 128}
+    assert memory_request(None, {"memory_data": port}) is None
 
 
 def test_it_survives_json() -> None:

@@ -1,10 +1,15 @@
 """The simulation harness itself, on a hand-written module and on broken copies of it."""
 
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 
 from hwgen.simulation import (
@@ -149,14 +154,58 @@ def test_a_late_module_takes_more_cycles(simulator):
     assert result.cycles == 42
 
 
+ENDLESS = (("i__ready = ~full | o__ready", "i__ready = 0"), ("o__valid = full", "o__valid = 1"))
+
+
 @pytest.mark.rtl
 def test_endless_traffic_ends_at_the_cycle_limit(simulator):
-    module = adder(
-        ("i__ready = ~full | o__ready", "i__ready = 0"), ("o__valid = full", "o__valid = 1")
-    )
-    (result,) = run_cases(module, [case()], simulator, cycle_limit=500)
+    (result,) = run_cases(adder(*ENDLESS), [case()], simulator, cycle_limit=500)
     assert "not finished after 500 cycles" in result.mismatches
     assert result.simulated_cycles <= 501
+
+
+WAITING = """
+import sys
+from test_simulation import ENDLESS, adder, case, run_cases
+run_cases(adder(*ENDLESS), [case()], sys.argv[1], idle_limit=10**9, cycle_limit=10**9)
+"""
+
+
+def runs(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def await_that(holds, seconds=60):
+    """Wait until something holds, and say whether it does."""
+    last = time.monotonic() + seconds
+    while not holds() and time.monotonic() < last:
+        time.sleep(0.05)
+    return holds()
+
+
+@pytest.mark.rtl
+def test_a_simulator_ends_with_the_process_that_waits_for_it(simulator):
+    run_cases(adder(*ENDLESS), [case()], simulator, cycle_limit=5)  # It is built.
+    folders = os.pathsep.join(str(Path(__file__).parents[level]) for level in (0, 2))
+    started = []
+    with subprocess.Popen([sys.executable, "-c", WAITING, simulator],
+                          env={**os.environ, "PYTHONPATH": folders}) as waiting:
+        try:
+            def simulates():
+                started[:] = psutil.Process(waiting.pid).children(recursive=True)
+                return len(started) > 1
+
+            assert await_that(simulates)
+        finally:
+            waiting.kill()
+    try:
+        assert await_that(lambda: not any(map(runs, started)))
+    finally:
+        for process in filter(runs, started):
+            process.kill()
 
 
 @pytest.mark.rtl

@@ -1,10 +1,13 @@
-"""A small model of two unequal layers, its batches and its accelerator."""
+"""A small model of two unequal layers, its batches and its accelerator; a layer by itself."""
 
 import torch
 
 from hwgen.design import AcceleratorDesign
 from model.configuration import FlexiBertConfig
+from model.dynaprop import DynaProp
 from model.flexibert import FlexiBertForSequenceClassification
+from model.layers import FlexiBertLayer
+from model.policy import PruningPolicy
 from model.space import TransformerDesign
 
 torch.set_num_threads(1)
@@ -54,3 +57,18 @@ def labelled_examples(count):
         }
         for number in range(count)
     ]
+
+
+def small_layer(policy, hidden=6, heads=2, widths=(5,)):
+    """One layer by itself, in 64 bits."""
+    design = {
+        "layers": [{"hidden": hidden, "heads": ["sa_sdp"] * heads, "feed_forward": list(widths)}],
+        "vocabulary": 11,
+        "max_positions": 8,
+    }
+    config = FlexiBertConfig.of(design, policy, hidden_dropout=0.0, attention_dropout=0.0)
+    torch.manual_seed(1)
+    layer = FlexiBertLayer(config, 0, DynaProp(PruningPolicy.load(policy))).double()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return layer

@@ -1,24 +1,15 @@
-"""Fused attention against FlexiBERT's own, forward and backward.
-
-Without a GPU they run in Triton's interpreter: TRITON_INTERPRET=1, where triton is installed.
-"""
-
-import os
+"""Fused attention against FlexiBERT's own, forward and backward."""
 
 import pytest
 import torch
-from test_dynaprop import small_layer
+from small import batch, small_layer
+from triton_device import DEVICE, MARKS, needs_gpu
 
-pytest.importorskip("triton")
+from model.configuration import FlexiBertConfig
+from model.density import DensityRecorder
+from model.flexibert import FlexiBertForSequenceClassification
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not (INTERPRETED or torch.cuda.is_available()), reason="needs a GPU, or TRITON_INTERPRET=1"
-    ),
-]
+pytestmark = MARKS
 
 
 POLICIES = [
@@ -112,5 +103,64 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="put score into activations_off"):
         attention(*tensors, valid, layer.pruner, 0)
     (*tensors, _), valid = inputs(129, 4)
-    with pytest.raises(ValueError, match="at most 128 long, not 129"):
+    with pytest.raises(ValueError, match="at most 128 long in fused attention, not 129"):
         attention(*tensors, valid, layer.pruner, 0)
+
+
+def whole(policy, implementation):
+    """Logits and every gradient of a step of a whole model, with padding."""
+    design = {
+        "layers": [
+            {"hidden": 24, "heads": ["sa_sdp"] * 2, "feed_forward": [16]},
+            {"hidden": 18, "heads": ["sa_sdp"] * 3, "feed_forward": [20]},
+        ],
+        "vocabulary": 200,
+        "max_positions": 24,
+    }
+    config = FlexiBertConfig.of(
+        design, policy, initializer_range=0.3, hidden_dropout=0.0, attention_dropout=0.0,
+        attn_implementation=implementation,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = FlexiBertForSequenceClassification(config).to(DEVICE)
+    inputs = {name: values.to(DEVICE) for name, values in batch(0, 8).items()}
+    labels = (torch.arange(8) % 2).to(DEVICE)
+    made = model(**inputs, labels=labels)
+    made.loss.backward()
+    gradients = [p.grad for p in model.parameters()]
+    model.dynaprop.recorder = recorder = DensityRecorder(model.design)
+    model(**inputs, labels=labels)
+    return [made.logits.detach(), *gradients], recorder.counts()
+
+
+def test_a_model_that_is_told_to(monkeypatch):
+    from model import attention_triton
+
+    calls = []
+    original = attention_triton.attention
+    monkeypatch.setattr(
+        attention_triton, "attention", lambda *given: calls.append(given) or original(*given)
+    )
+    policy = {"activation_threshold": 0.05, "gradient_threshold": 1e-4}
+    (dense, _), (expected, counts), (got, own) = (
+        whole(*given) for given in (({}, "eager"), (policy, "eager"), (policy, "triton"))
+    )
+    assert len(calls) == 2  # once a layer; while a recorder looks on attention is eager
+    assert any(not torch.equal(*pair) for pair in zip(dense, expected, strict=True))
+    for one, other in zip(expected, got, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert counts.keys() == own.keys()
+    assert all(torch.equal(counts[place], own[place]) for place in counts)
+
+
+@needs_gpu
+def test_compiles_without_a_graph_break():
+    policy = {"activation_threshold": 0.05, "gradient_threshold": 1e-4}
+    config = FlexiBertConfig.of(
+        "bert-tiny", policy, hidden_dropout=0.0, attention_dropout=0.0, attn_implementation="triton"
+    )
+    model = FlexiBertForSequenceClassification(config).to(DEVICE)
+    inputs = {name: values.to(DEVICE) for name, values in batch(0, 8).items()}
+    expected = model(**inputs).logits
+    model.encoder.compile(fullgraph=True)
+    torch.testing.assert_close(model(**inputs).logits, expected, rtol=1e-3, atol=1e-4)

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 from tiny import SMALL, tiny_task
 
-from model.card import ARITHMETIC, CARD, model_card, write_trained_card
+from model.card import ARITHMETIC, CARD, model_card, record_arithmetic, write_trained_card
 from model.configuration import FlexiBertConfig
 from model.flexibert import FlexiBertForSequenceClassification
 from model.policy import PruningPolicy
@@ -58,21 +58,45 @@ def test_the_card_of_a_trained_model_says_all_that_is_known(tmp_path):
     assert data.pipeline_tag == "text-classification" and data.license == "other"
 
 
+def measured(**changes):
+    return {
+        "split": "validation", "n": 36, "design": "edge", "design_sha256": "0f" * 32, "bits": 20,
+        "method": "max", "channels": False, "float_accuracy": 0.889, "accuracy": 0.861,
+        "agreement": 0.97, **changes,
+    }  # fmt: skip
+
+
 def test_accuracies_that_come_later_are_added(tmp_path):
-    rows = [{"split": "validation", "design": "edge", "bits": 20, "accuracy": 0.861, "n": 36}]
-    (tmp_path / ARITHMETIC).write_text(json.dumps(rows))
     test = {"test_accuracy": 0.8333, "baseline_test_accuracy": 0.75, "test_n": 36}
     (tmp_path / "test.json").write_text(json.dumps(test))
-    write_trained_card(tmp_path, *known())
+    record_arithmetic(tmp_path, *known(), measured())
     text = (tmp_path / CARD).read_text()
     for said in (
-        "| validation | 20 bits, edge | 0.8610 | 36 |",
+        "| validation | 20 bits of edge (`0f0f0f0f`), exponents by max | 0.8610 | 36 |",
         "| test | float | 0.8333 | 36 |",
         "| test | TF-IDF baseline | 0.7500 | 36 |",
         "| teacher | none |",
     ):
         assert said in text, said
     assert "not measured" not in text
+
+
+def test_accuracies_of_several_settings_stand_beside_each_other(tmp_path):
+    changes = [
+        {}, {"split": "test"}, {"design_sha256": "1e" * 32}, {"bits": 8}, {"method": "mse"},
+        {"channels": True},
+    ]  # fmt: skip
+    for change in changes:
+        record_arithmetic(tmp_path, *known(), measured(**change))
+    rows = [measured(**change) for change in changes]
+    assert json.loads((tmp_path / ARITHMETIC).read_text()) == rows
+    record_arithmetic(tmp_path, *known(), measured(accuracy=0.9123, design="renamed"))
+    again = json.loads((tmp_path / ARITHMETIC).read_text())
+    assert again == [*rows[1:], measured(accuracy=0.9123, design="renamed")]
+    text = (tmp_path / CARD).read_text()
+    assert text.count("exponents by") == len(rows) and text.count("0.9123") == 1
+    assert "| validation | 20 bits of edge (`0f0f0f0f`), exponents by max, channels |" in text
+    assert "| validation | 20 bits of edge (`1e1e1e1e`), exponents by max |" in text
 
 
 def test_every_saved_model_has_one_and_a_persons_is_kept(tmp_path):

@@ -1,28 +1,15 @@
-"""The kernels that pack on a GPU give what the CPU packs.
-
-Without a GPU they run in Triton's interpreter: TRITON_INTERPRET=1, where triton is installed.
-"""
+"""The kernels that pack on a GPU give what the CPU packs."""
 
 import itertools
-import os
 
 import pytest
 import torch
 from test_compression import Keep, identical
+from triton_device import DEVICE, MARKS, needs_gpu
 
 from model.compression import BITS_TYPES, SavedTensorCompression, Stretch
 
-pytest.importorskip("triton")
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not (INTERPRETED or torch.cuda.is_available()), reason="needs a GPU, or TRITON_INTERPRET=1"
-    ),
-]
-needs_gpu = pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+pytestmark = MARKS
 
 
 def numbers(elements, dtype, share, seed=0):

@@ -3,55 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy_classifier import NumpyClassifier
+from small import small_layer
 
 from model.configuration import FlexiBertConfig
-from model.dynaprop import DynaProp, prune
-from model.flexibert import FlexiBertForSequenceClassification, FlexiBertLayer
-from model.policy import ACTIVATION_PLACES, GRADIENT_PLACES, PruningPolicy
+from model.flexibert import FlexiBertForSequenceClassification
+from model.policy import ACTIVATION_PLACES, GRADIENT_PLACES
 
 torch.set_num_threads(1)
-
-
-@given(arrays(np.float32, 20, elements=st.floats(-2, 2, width=32)), st.floats(0, 1, width=32))
-def test_prune_is_its_definition(values, threshold):
-    pruned = prune(torch.from_numpy(values), threshold).numpy()
-    np.testing.assert_array_equal(pruned, np.where(np.abs(values) < threshold, 0, values))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("threshold", [0.1, 0.7, 0.25, 1e-3])
-def test_what_equals_the_threshold_stays(dtype, threshold):
-    at = torch.tensor(threshold, dtype=dtype)
-    inside = torch.nextafter(at, torch.zeros((), dtype=dtype))
-    values = torch.stack([at, -at, inside, -inside])
-    assert prune(values, threshold).tolist() == [at.item(), -at.item(), 0, 0]
-
-
-def test_gradient_passes_only_what_was_kept():
-    values = torch.tensor([0.5, -0.5, 0.4, -0.6, 0.0, 0.3], requires_grad=True)
-    valid = torch.tensor([True, True, True, True, True, False])
-    out = prune(values, 0.5, valid)
-    assert out.tolist() == pytest.approx([0.5, -0.5, 0, -0.6, 0, 0.3])
-    out.backward(torch.arange(1.0, 7.0))
-    assert values.grad.tolist() == [1, 2, 0, 4, 0, 6]
-
-
-def small_layer(policy, hidden=6, heads=2, widths=(5,)):
-    design = {
-        "layers": [{"hidden": hidden, "heads": ["sa_sdp"] * heads, "feed_forward": list(widths)}],
-        "vocabulary": 11,
-        "max_positions": 8,
-    }
-    config = FlexiBertConfig.of(design, policy, hidden_dropout=0.0, attention_dropout=0.0)
-    torch.manual_seed(1)
-    layer = FlexiBertLayer(config, 0, DynaProp(PruningPolicy.load(policy))).double()
-    for parameter in layer.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    return layer
 
 
 def test_gradcheck_without_gradient_pruning():
@@ -366,50 +325,3 @@ def test_residual_may_read_what_was_not_pruned():
         seen[prune_residual] = states["sum"]
     zero = hidden == 0
     assert (seen[True][zero] != seen[False][zero]).all()
-
-
-def test_policy_places_and_overrides():
-    policy = PruningPolicy(
-        activation_threshold=0.1,
-        gradient_threshold=0.01,
-        activations_off=("score", "value"),
-        gradients_off=("score",),
-        overrides=(
-            {"threshold": 0.2, "layer": 1},
-            {"threshold": 0.3, "layer": 1, "operation": "query"},
-            {"threshold": 0.5, "operation": "key", "role": "GRAD_OUTPUT"},
-        ),
-    )
-    assert policy.activation(0, "query") == 0.1
-    assert policy.activation(1, "key") == 0.2
-    assert policy.activation(1, "query") == 0.3
-    assert policy.activation(0, "value") == policy.activation(0, "score") == 0
-    assert policy.activation(None, "classifier") == 0
-    assert policy.gradient(1, "query") == 0.01
-    assert policy.gradient(0, "key") == 0.5
-    assert policy.gradient(0, "score") == 0
-    assert policy.gradient(0, "attention_norm") == 0
-    assert PruningPolicy.load(policy.model_dump(mode="json")) == policy
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        (
-            {"activation_treshold": 0.1},
-            "unknown key 'activation_treshold' .* did you mean activation_threshold",
-        ),
-        ({"activation_threshold": float("nan")}, "activation_threshold"),
-        ({"gradient_threshold": -1.0}, "gradient_threshold.*greater than or equal to 0, not -1.0"),
-        ({"activations_off": ("querry",)}, "unknown place 'querry'; did you mean query"),
-        ({"gradients_off": ("attention_softmax",)}, "unknown place 'attention_softmax'"),
-        (
-            {"overrides": ({"threshold": 0.1, "role": "WEIGHT"},)},
-            "OUTPUT or GRAD_OUTPUT, not WEIGHT",
-        ),
-        ({"overrides": ({"threshold": 0.1, "operation": "pool"},)}, "did you mean pooler"),
-    ],
-)
-def test_policy_refuses(fields, message):
-    with pytest.raises(ValueError, match=message):
-        PruningPolicy.load(fields)

@@ -10,7 +10,7 @@ import transformers
 from tiny import SMALL, FakeTeacher, same, tiny_task
 from torch.nn import functional
 
-from model import loop, pretraining, train
+from model import initial, loop, pretraining, train
 from model.flexibert import FlexiBertConfig, FlexiBertModel
 from model.loop import Progress
 from model.masked_language import FlexiBertForMaskedLM
@@ -32,12 +32,12 @@ RECIPE = PretrainingRecipe(
     task="tiny", epochs=4, batch_size=8, sequence_length=16, learning_rate=1e-2
 )
 STEPS = 4 * 21
-TABLES = train.projected_embeddings(16, np.ones(30522))
+TABLES = initial.projected_embeddings(16, np.ones(30522))
 
 
 def shorten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pretraining, "load_task", lambda name, length: replace(TASK, name=name))
-    patch.setattr(train, "projected_embeddings", lambda *_: TABLES)
+    patch.setattr(initial, "projected_embeddings", lambda *_: TABLES)
     patch.setattr(train, "fine_tuned_teacher", lambda *_, **__: FakeTeacher())
 
 

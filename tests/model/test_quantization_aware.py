@@ -160,7 +160,7 @@ def loss_of(float_model, calibration, accelerator, task):
 
 
 def test_fine_tuning_improves_what_few_bits_lose(trained, tmp_path):
-    from model.train import calibrated
+    from model.job import calibrated
 
     task, accelerator = tiny_task(), with_bits(4)
     before = calibrated(trained.model, task, 4)

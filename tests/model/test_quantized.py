@@ -18,9 +18,9 @@ from hwgen.units.residual_add.golden import golden as residual_add
 from hwgen.units.softmax.golden import golden as softmax
 from model.calibration import calibrate
 from model.configuration import FlexiBertConfig
-from model.dynaprop import prune as float_prune
 from model.exponents import exponent_of
 from model.flexibert import FlexiBertForSequenceClassification
+from model.pruning import prune as float_prune
 from model.quantized import QuantizedModel
 from model.recording import Recording
 from model.space import operations

@@ -33,6 +33,13 @@ def test_what_no_training_can_follow_is_refused() -> None:
         ({"distillation": -0.1}, "distillation must be between 0 and 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, not nan"),
+        ({"hidden_distillation": -1}, "hidden_distillation must be at least 0, not -1"),
+        ({"transfer_texts": -1}, "transfer_texts must be at least 0, not -1"),
+        (
+            {"distillation": 0, "hidden_distillation": 1.0},
+            "hidden_distillation must be 0 without distillation, which asks the teacher, not 1.0",
+        ),
+        ({"distillation": 0, "transfer_texts": 9}, "transfer_texts must be 0 without distillation"),
         ({"learning_rat": 1e-3}, "unknown key 'learning_rat'"),
     ):
         with pytest.raises(ValueError, match=message):

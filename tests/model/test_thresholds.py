@@ -5,13 +5,14 @@ import pytest
 import torch
 from small import DESIGN, EDGE, batch, make_model
 
-from model import thresholds
+from model import threshold_profiling
 from model.calibration import calibrate
 from model.density import DensityRecorder
 from model.operations import GemmRole
 from model.policy import PruningPolicy
 from model.quantized import QuantizedModel
-from model.thresholds import LEVELS, ThresholdRefresh, ThresholdTable, profile
+from model.threshold_profiling import ThresholdRefresh, profile
+from model.thresholds import LEVELS, ThresholdTable
 
 OUTPUT, GRADIENT = GemmRole.OUTPUT, GemmRole.GRAD_OUTPUT
 
@@ -65,7 +66,7 @@ def caught(model, batches, loss):
 
 def test_rows_are_quantiles_of_all_real_entries(monkeypatch):
     """Two batches of different sizes; every entry of every place counts once."""
-    monkeypatch.setattr(thresholds, "SAMPLE", 1 << 30)
+    monkeypatch.setattr(threshold_profiling, "SAMPLE", 1 << 30)
     model = make_model(0.2, gradient_threshold=1e-4)
     batches = [labelled(0, 8), labelled(1, 8)]
     table = profile(model, batches, loss_of(model))
@@ -149,7 +150,7 @@ def test_thresholds_are_interpolated_and_their_inverse_is():
 
 def test_gradients_are_of_the_mean_loss_over_the_global_batch(monkeypatch):
     """Profiled in batches of 8 or of 32, with a loss scale or without: the same table."""
-    monkeypatch.setattr(thresholds, "SAMPLE", 1 << 30)
+    monkeypatch.setattr(threshold_profiling, "SAMPLE", 1 << 30)
     model = make_model(0.1, gradient_threshold=1e-3).double()
     whole = labelled(3, 32)
     parts = [{k: v[i : i + 8] for k, v in whole.items()} for i in range(0, 32, 8)]

@@ -79,6 +79,12 @@ def test_refuses_what_is_no_trace(tmp_path):
     path.write_text(json.dumps(TRACE)[:100])
     with pytest.raises(ValueError, match="not a sparsity trace in JSON"):
         SparsityTrace.load(path)
+    path.write_text(json.dumps([TRACE]))
+    with pytest.raises(ValueError, match=f"sparsity trace {path}: must be a mapping of .* list"):
+        SparsityTrace.load(path)
+    path.write_text(json.dumps({**TRACE, "schema_version": 2}))
+    with pytest.raises(ValueError, match=f"sparsity trace {path}: schema_version: .* not 2"):
+        SparsityTrace.load(path)
     with pytest.raises(FileNotFoundError):
         SparsityTrace.load(tmp_path / "absent.json")
 

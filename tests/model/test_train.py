@@ -14,8 +14,9 @@ import transformers
 from safetensors.torch import load_file
 from tiny import SMALL, FakeTeacher, same, tiny_pairs, tiny_task
 
-from model import data, loop, train, trained
+from model import data, initial, loop, train, trained
 from model.cache import write_json
+from model.job import calibrated
 from model.loop import Progress
 from model.policy import PruningPolicy
 from model.recipe import Recipe
@@ -27,13 +28,13 @@ STEPS = 84  # 4 epochs of 21 batches of 168 examples
 TASK = tiny_task()
 
 
-TABLES = train.projected_embeddings(16, np.ones(30522))
+TABLES = initial.projected_embeddings(16, np.ones(30522))
 
 
 def shorten(patch: pytest.MonkeyPatch) -> None:
     """Leave out what is slow and has tests of its own."""
     patch.setattr(train, "fine_tuned_teacher", lambda *_, **__: FakeTeacher())
-    patch.setattr(train, "projected_embeddings", lambda *_: TABLES)
+    patch.setattr(initial, "projected_embeddings", lambda *_: TABLES)
     patch.setattr(train, "GRADIENT_STEPS", 8)
 
 
@@ -290,15 +291,15 @@ def test_heads_of_every_operation_train(tmp_path: Path) -> None:
     assert not (model.path / "calibration.json").exists()
     assert {record.head for record in model.trace.records} == {None, 0, 1, 2, 3}
     assert {p.operation for p in model.gradients.products} >= {"kernel_logits", "transform"}
-    initial = train.initial_model(design, POLICY, TASK, 0.1, seed=1).encoder.layers[0].heads
-    assert torch.equal(initial["sa_wma"].query_weighted.weight, torch.eye(4)[None])
-    assert 0.1 < initial["c_5"].key_convolution.weight.std() < 0.6  # 0.6 / √4 = 0.3
+    fresh = initial.initial_model(design, POLICY, TASK, 0.1, seed=1).encoder.layers[0].heads
+    assert torch.equal(fresh["sa_wma"].query_weighted.weight, torch.eye(4)[None])
+    assert 0.1 < fresh["c_5"].key_convolution.weight.std() < 0.6  # 0.6 / √4 = 0.3
     with pytest.raises(ValueError, match="c_5 in layer 0 is not modelled yet; use sa_sdp"):
-        train.calibrated(model.model, TASK)
+        calibrated(model.model, TASK)
 
 
 def test_embeddings_of_absent_tokens_keep_their_projection(reference: TrainedModel) -> None:
-    fresh = train.initial_model(SMALL, POLICY, TASK, 0.1, seed=1)
+    fresh = initial.initial_model(SMALL, POLICY, TASK, 0.1, seed=1)
     before = fresh.get_input_embeddings().weight
     after = reference.model.get_input_embeddings().weight
     moved = (before != after).any(1).nonzero()[:, 0].numpy()

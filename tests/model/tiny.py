@@ -54,9 +54,16 @@ class FakeTeacher:
     key = "fake"
     validation_accuracy = 1.0
 
-    def logits(self, task: Task, progress: object = None) -> np.ndarray:
-        """Confident logits of the right label."""
-        return np.eye(task.labels, dtype=np.float32)[task.train.labels] * 4
+    def logits(
+        self,
+        task: Task,
+        progress: object = None,
+        further: tuple[str, ...] = (),
+        device: str = "cpu",
+    ) -> np.ndarray:
+        """Confident logits of the right label, and of the first for further texts."""
+        labels = np.append(task.train.labels, np.zeros(len(further), np.int64))
+        return np.eye(task.labels, dtype=np.float32)[labels] * 4
 
 
 def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:

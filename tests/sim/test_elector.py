@@ -234,21 +234,18 @@ def test_equals_the_walk_over_steps() -> None:
         designs = [random_design(rng, order) for order in orders]
         population = Population(DesignBatch.of(designs), workload, LaneTimes(), 512, True)
         totals: dict[str, np.ndarray] = {}
-        held: dict[str, np.ndarray] = {}
-        for label, sums in task_sums(population):
+        for _, sums in task_sums(population):
             for name, values in sums.items():
-                if name == "in_buffers":
-                    held[label] = values
-                else:
-                    totals[name] = totals.get(name, 0) + values
+                totals[name] = totals.get(name, 0) + values
         for index, design in enumerate(designs):
             compare(
                 {name: values[index] for name, values in totals.items()}, walk(design, workload)
             )
             plans = schedule(design, workload).plans
-            for plan, following in zip(plans, [*plans[1:], None], strict=True):
+            after = [*plans[1:], None]
+            for plan, following, home in zip(plans, after, population.homes, strict=True):
                 covered.update(bins(plan, following, workload))
-                assert held[plan.task.label][index] == in_buffers(plan)
+                assert home.in_buffers[index] == in_buffers(plan)
     assert sorted(BINS - covered) == [], "no case of these"
     assert sorted(covered - BINS) == []
 

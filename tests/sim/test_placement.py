@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -156,6 +157,17 @@ def test_heads_lie_side_by_side_and_the_values_columns_one_after_another() -> No
     assert (value.rows, value.elements) == (BATCH * 32, LENGTH)
 
 
+def test_the_pooler_reads_the_first_row_of_each_sequence() -> None:
+    made, work = design(loop_order="bijk"), workload()
+    plans = [replace(plan, load=NO_IMAGE) for plan in schedule(made, work).plans
+             if plan.task.label in ("0.feed_forward_norm", "pooler")]
+    placement = place(plans, work)
+    stored, walk = placement.tensors["0.feed_forward_norm"], placement.homes["pooler"].reads[0]
+    assert (stored.rows, stored.elements) == (BATCH * LENGTH, 32)
+    assert [walk.line(b, 0) for b in range(BATCH)] == [
+        stored.line + b * LENGTH * 4 for b in range(BATCH)]
+
+
 def test_heads_that_are_no_whole_lines_are_refused() -> None:
     model = TransformerDesign.load(
         {"layers": [{"hidden": 24, "heads": ["sa_sdp"] * 2, "feed_forward": [48]}]})
@@ -191,6 +203,29 @@ def test_an_image_that_does_not_fit_a_half_is_refused() -> None:
     with pytest.raises(ValueError, match=r"0\.attention_norm: an image of 64 words of every bank "
                                          "does not fit the 25 of half the weight buffer"):
         place(layer(made, work), work)
+
+
+def test_a_gap_is_taken_as_a_whole() -> None:
+    # Query, key and value are of one size, so that a later one of it takes the first's place.
+    placement = place(layer(design(), workload()), workload())
+    score, output = (placement.tensors[f"0.{name}"] for name in ("query", "attention_output"))
+    assert (output.line, output.start) == (score.line, score.start)
+
+
+@pytest.mark.parametrize("density", [0.3, 0.35, 0.4, 0.45])
+def test_open_sums_need_words_one_after_another(density: float) -> None:
+    made = design(loop_order="kijb", activation_buffer_kib=9)
+    work = workload(density=density)
+    (plan,) = (replace(plan, load=NO_IMAGE, sums_resident=True)
+               for plan in schedule(made, work).plans if plan.task.label == "0.query")
+    assert plan.spills
+    tensor = math.ceil(density * 1.125 * BATCH * LENGTH * 4) + 1
+    room = AcceleratorSpec.of(made).activations.words
+    if 2 * tensor + plan.waves_inside * plan.sum_words <= room:
+        assert place([plan], work)
+    else:
+        with pytest.raises(ValueError, match="words do not fit one after another"):
+            place([plan], work)
 
 
 def test_a_tensor_is_not_read_before_it_is_written() -> None:

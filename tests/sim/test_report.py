@@ -121,15 +121,16 @@ def test_modules_work_for_the_beats_of_their_rows() -> None:
 
 
 def test_what_rtl_does_step_by_step_is_proven() -> None:
-    report = evaluated(None, {}, {"activation_buffer_kib": 96})
-    first, second = (
-        {name for name, known in report.proven.items() if not known[index]} for index in (0, 1)
+    report = evaluated(None, {"pes": 1}, {"pes": 1, "activation_buffer_kib": 96}, {})
+    first, second, several = (
+        {name for name, known in report.proven.items() if not known[index]} for index in range(3)
     )
     # The logits leave the accelerator.
     assert first == {"embedding", "pooler_tanh", "classifier"}
     # A hidden state of four sequences takes 40 KiB, as query and key do each.
     assert first < second and "0.key" in second and "0.query" not in second
-    assert report.to_dict()["proven"]["0.key"] == [True, False]
+    assert several == set(report.proven), "trees between PEs are modelled alone"
+    assert report.to_dict()["proven"]["0.key"] == [True, False, False]
 
 
 def test_what_is_not_priced() -> None:

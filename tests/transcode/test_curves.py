@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "model"))
 
 from tiny import SMALL, FakeTeacher, tiny_task
 
+from model import initial
 from model import train as training
 from model.operations import GemmRole
 from model.policy import PruningPolicy
@@ -34,7 +35,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "both": {"activation_density": 0.5, "gradient_density": 0.1, **OFF},
 }
 SEEDS = (3, 5)
-TABLES = training.projected_embeddings(16, np.ones(30522))
+TABLES = initial.projected_embeddings(16, np.ones(30522))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRANSCODE_CACHE", str(folder / "cache"))
         patch.setattr(training, "fine_tuned_teacher", lambda *a, **k: FakeTeacher())
-        patch.setattr(training, "projected_embeddings", lambda *_: TABLES)
+        patch.setattr(initial, "projected_embeddings", lambda *_: TABLES)
         patch.setattr(training, "GRADIENT_STEPS", 4)
         patch.setattr("model.trained.load_task", lambda name: tiny_task())
         recipe = Recipe(epochs=2, learning_rate=5e-3, batch_size=16)
@@ -205,7 +206,7 @@ def test_what_does_not_belong_together_is_refused(runs, tmp_path, capsys):
     models = find([runs / "half-3", runs])
     assert len(models) == 10  # each once
     twice = [models[0], replace(models[0], path=Path("copy"))]
-    with pytest.raises(ValueError, match="half-3 and copy are the same training of seed 3"):
+    with pytest.raises(ValueError, match="half-3 and copy have the same .* seed, 3; give one"):
         panels(twice)
     other = replace(models[1], inputs={**models[1].inputs, "task": {
         **models[1].inputs["task"], "split_hash": "f" * 16}})  # fmt: skip
@@ -215,6 +216,9 @@ def test_what_does_not_belong_together_is_refused(runs, tmp_path, capsys):
             for n in range(9)]  # fmt: skip
     with pytest.raises(ValueError, match="9 designs and recipes are more than 8"):
         panels(many)
+    started = [replace(model, inputs={**model.inputs, "encoder": f"{number}" * 16})
+               for number, model in enumerate(models[:2])]  # fmt: skip
+    assert len(panels(started)) == 1 and len(panels([*started, *models[2:4]])) == 2
     assert [panel.name for panel in panels(many[:2])] == [
         "1 layer of 16, recipe 1", "1 layer of 16, recipe 2"
     ]  # fmt: skip

@@ -11,9 +11,12 @@ sys.path.append(str(Path(__file__).parents[1] / "model"))
 from tiny import SMALL, FakeTeacher, tiny_task
 
 import model.train
+from hwgen.design import AcceleratorDesign
 from model.calibration import Calibration
+from model.card import ARITHMETIC, CARD
+from model.job import calibrated
 from model.recipe import Recipe
-from model.train import calibrated, train
+from model.train import train
 from model.trained import TrainedModel
 from transcode.evaluation import evaluate_one, print_evaluation
 from transcode.output import console
@@ -49,6 +52,24 @@ def test_reports_a_whole_split_in_both_arithmetics(folder):
     assert json.loads(json.dumps(made)) and made["runs_in_rtl"]
     assert found(folder, split="train")["n"] == len(tiny_task().train)
     assert not (folder / "test_openings.json").exists()
+
+
+def test_accuracies_are_kept_with_the_model_and_on_its_card(folder, tmp_path):
+    AcceleratorDesign.load("edge").with_bits(12).save(tmp_path / "mine.yaml")
+    made = [found(folder, bits=6, calibration="max"), found(folder, bits=6, calibration="mse")]
+    made += [found(folder, arithmetic=str(tmp_path / "mine.yaml"), split="train")]
+    rows = json.loads((folder / ARITHMETIC).read_text())[-3:]
+    kept = ("split", "n", "bits", "method", "channels", "float_accuracy", "accuracy", "agreement")
+    for row, evaluation in zip(rows, made, strict=True):
+        assert all(row[key] == evaluation[key] for key in kept)
+    assert [row["design"] for row in rows] == ["edge", "edge", "mine"]
+    designs = [AcceleratorDesign.load("edge").with_bits(bits) for bits in (6, 6, 12)]
+    assert [row["design_sha256"] for row in rows] == [design.sha256 for design in designs]
+    text = (folder / CARD).read_text()
+    for row in rows:
+        accuracy = f"{row['accuracy']:.4f} | {row['n']} |"
+        said = f"{row['bits']} bits of {row['design']} (`{row['design_sha256'][:8]}`)"
+        assert f"| {row['split']} | {said}, exponents by {row['method']} | {accuracy}" in text
 
 
 def test_takes_saved_exponents_only_where_they_are_of_the_width(folder):
@@ -98,6 +119,13 @@ def test_fine_tunes_into_another_folder(folder, tmp_path):
     tuned = made["fine_tuned"]
     assert tuned["model"] == str(tmp_path / "tuned") and tuned["bits"] == 4
     saved = Calibration.load(tmp_path / "tuned")
+    (row,) = json.loads((tmp_path / "tuned" / ARITHMETIC).read_text())
+    assert (row["bits"], row["accuracy"], row["method"]) == (4, tuned["accuracy"], "mse")
+    text = (tmp_path / "tuned" / CARD).read_text()
+    assert f"exponents by mse | {row['accuracy']:.4f} | {row['n']} |" in text
+    start = TrainedModel.load(folder).about["weights_hash"]
+    assert f"| fine-tuned | from weights `{start}`, in an arithmetic of 4 bits, exp" in text
+    assert "fine-tuned |" not in (folder / CARD).read_text()
     assert {item["tensor"]: item["exponent"] for item in tuned["tensors"]} == {
         name: saved.exponents[name] for name in (item["tensor"] for item in made["tensors"])
     }

@@ -6,33 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import FakeTeacher
 
-from model import baseline
+from model import baseline, initial
 from model import train as training
 from model.baseline import fit_baseline
-from model.data import Task, load_task, openings
+from model.data import load_task, openings
 from model.trained import TrainedModel
 from transcode.main import main
 
-TABLES = training.projected_embeddings(16, np.ones(30522))
+TABLES = initial.projected_embeddings(16, np.ones(30522))
 DESIGN = {"layers": [{"hidden": 16, "heads": ["sa_sdp", "sa_sdp"], "feed_forward": [32]}]}
-
-
-class KnowingTeacher:
-    """Knows every answer."""
-
-    key = "knowing"
-    validation_accuracy = 1.0
-
-    def logits(self, task: Task, progress: object = None) -> np.ndarray:
-        return np.eye(task.labels, dtype=np.float32)[task.train.labels] * 4
 
 
 @pytest.fixture
 def design(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A small design in a file, trained by a teacher that takes no time."""
-    monkeypatch.setattr(training, "fine_tuned_teacher", lambda *_, **__: KnowingTeacher())
-    monkeypatch.setattr(training, "projected_embeddings", lambda *_: TABLES)
+    monkeypatch.setattr(training, "fine_tuned_teacher", lambda *_, **__: FakeTeacher())
+    monkeypatch.setattr(initial, "projected_embeddings", lambda *_: TABLES)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.json").write_text(json.dumps({**DESIGN, "labels": 2}))
     return "small.json"

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 import transcode.training
+from model.job import DEFAULT_POLICY
 from model.policy import PruningPolicy
-from model.train import DEFAULT_POLICY
-from transcode.commands import app
+from transcode.models import app
 
 
 @pytest.mark.parametrize(

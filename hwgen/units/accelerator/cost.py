@@ -1,4 +1,5 @@
-"""Cycles that belong to no engine: steps, configuration, program, and how much moves in a cycle.
+"""Cycles that belong to no engine: steps, configuration, program, how much moves in a cycle; and
+what buffers hold.
 
 Every argument is a number or an array, and results are what their arguments are.
 """
@@ -85,3 +86,37 @@ def sums_per_cycle(lanes_per_pe: Any, window: Any, bits: Any, accumulator_bits: 
         fits = (lanes <= lanes_per_pe) & (lanes * accumulator_bits <= window * bits)
         found = found + (lanes - found) * fits
     return found
+
+
+def buffer_words(kib: Any, window: Any, bits: Any) -> Any:
+    """Words of every bank of a buffer, as many even ones as odd ones.
+
+    Parameters
+    ----------
+    kib : the buffer's size in KiB
+    window, bits : positions of a line, and width of a value
+    """
+    return kib * 8192 // (window * bits) // 2 * 2
+
+
+def buffer_lines(mask_kib: Any, window: Any) -> Any:
+    """Lines of each of the two buffers, whose masks share the mask buffer.
+
+    Parameters
+    ----------
+    mask_kib : the mask buffer's size in KiB
+    window : positions of a line
+    """
+    return mask_kib * 8192 // 2 // window
+
+
+def bias_words(lines: Any, together: Any) -> Any:
+    """Words of biases of the weight buffer: room for one a pair of lines, at least four words.
+
+    Parameters
+    ----------
+    lines : of `buffer_lines`
+    together : biases of a word
+    """
+    words = -(-lines // (2 * together))
+    return words + (4 - words) * (words < 4)

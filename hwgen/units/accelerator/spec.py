@@ -6,7 +6,14 @@ import hashlib
 from dataclasses import dataclass
 
 from hwgen.design import AcceleratorDesign
-from hwgen.units.accelerator.cost import levels, lines_per_cycle, sums_per_cycle
+from hwgen.units.accelerator.cost import (
+    bias_words,
+    buffer_lines,
+    buffer_words,
+    levels,
+    lines_per_cycle,
+    sums_per_cycle,
+)
 from hwgen.units.buffer.spec import BufferSpec
 from hwgen.units.lane.spec import LaneSpec
 from hwgen.units.loader.cost import biases_together, rate
@@ -73,16 +80,16 @@ class AcceleratorSpec:
         """
         _check(design)
         window, piece, bits = design.window, design.piece, design.bits
-        lines = design.mask_buffer_kib * 8192 // 2 // window
+        lines = int(buffer_lines(design.mask_buffer_kib, window))
         line = {"bits": bits, "window": window, "piece": piece}
 
         def words(kib: int) -> int:
-            return kib * 8192 // (window * bits) // 2 * 2
+            return int(buffer_words(kib, window, bits))
 
-        together = biases_together(window, bits, design.accumulator_bits)
+        together = int(biases_together(window, bits, design.accumulator_bits))
         weights = BufferSpec(
             **line, words=words(design.weight_buffer_kib), lines=lines,
-            biases=max(-(-lines // (2 * together)), 4) * together,
+            biases=int(bias_words(lines, together)) * together,
             bias_bits=design.accumulator_bits - 1, biases_together=together)
         port, memory = design.buffer_bits_per_cycle, design.memory_bits_per_cycle
         at_once = lines_per_cycle(design.pes, port.numerator, port.denominator, window, bits)

@@ -84,6 +84,14 @@ def test_lines_and_pieces_of_a_cycle() -> None:
     assert cost.pieces_per_cycle(4, 8, 4, 2) == 4
 
 
+def test_room_in_the_buffers() -> None:
+    # 8192 bits are 51 words of 8 · 20, of which an even number is taken.
+    assert [cost.buffer_words(kib, 8, 20) for kib in (1, 2)] == [50, 102]
+    # Half of 8192 masks for each buffer.
+    assert cost.buffer_lines(1, 8) == 512
+    assert [cost.bias_words(lines, 2) for lines in (512, 513, 12, 16, 17)] == [128, 129, 4, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("lanes", "window", "bits", "accumulator_bits", "together"),
     # A line of 64 · 20 bits has room for 24 sums of 52: 16 side by side, as far as there are lanes.

@@ -89,6 +89,7 @@ class Bench:
         self.dut = Both(spec)
         self._under_way = deque([None] * (spec.latency + delay))
         self.requests = []
+        self.entries = []
 
     def run(self, script):
         async def testbench(bench):
@@ -111,6 +112,9 @@ class Bench:
         asked = (request.address, request.tag) if request.enable else None
         self._under_way.append(asked)
         self.requests.append(asked)
+        entry = bench.get(loader.entry)
+        if entry.write:
+            self.entries.append(entry.line)
         active = bench.get(loader.active)
         await bench.tick()
         for name in values:
@@ -166,6 +170,9 @@ def biases(rng, spec, count):
     return rng.integers(-limit, limit, count)
 
 
+NO_BIASES = np.zeros(0, dtype=np.int64)
+
+
 def cycles(spec, slots):
     return memory_cycles(
         slots * spec.word_bits, spec.latency, width=spec.buffer.bits, lines_per_cycle=1,
@@ -191,6 +198,8 @@ def test_an_image_is_copied_in_its_time(spec, density):
     bench.run(script)
     asked = [request[0] for request in bench.requests if request]
     assert asked == list(range(100, 100 + len(words)))
+    # The last group has masks of lines that the image does not have.
+    assert bench.entries == list(range(3, 3 + stored.size.lines))
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
@@ -225,6 +234,51 @@ def test_shares_of_a_prefetch_go_on_between_copies(spec):
     assert len(by_job["copy"]) == sum(block.size.words for block in blocks)
 
 
+def test_a_copy_ends_with_its_own_image(spec=SPECS[0]) -> None:
+    """Also where the prefetched image waits for its last slot."""
+    rng = np.random.default_rng(6)
+    first = Stored(spec, values(rng, spec, (6, 16), 0.5), biases(rng, spec, 6), 0)
+    block = Stored(spec, values(rng, spec, (4, 8), 0.9), biases(rng, spec, 2), 200,
+                   line=20, word=16, bias=3)
+    memory = {stored.address + number: word for stored in (first, block)
+              for number, word in enumerate(stored.words())}
+    bench = Bench(spec, memory)
+
+    async def script(sim):
+        await bench.tick(sim, prepare=1, prefetch=first.fields)
+        await bench.step(sim, slots=first.size.all_slots - 1, copies=0)
+        took = await bench.step(sim, slots=1, copies=1, copy=block.fields)
+        assert took == cycles(spec, 1 + block.size.all_slots)
+        for stored in (first, block):
+            await bench.check(sim, stored)
+
+    bench.run(script)
+
+
+def test_biases_alone_are_an_image(spec=SPECS[0]) -> None:
+    rng = np.random.default_rng(7)
+    stored = Stored(spec, np.zeros((0, 8), dtype=np.int64), biases(rng, spec, 5), 9, bias=1)
+    bench = Bench(spec, dict(enumerate(stored.words(), 9)))
+
+    async def script(sim):
+        took = await bench.step(sim, copies=1, copy=stored.fields, slots=0)
+        assert took == cycles(spec, 3)
+        await bench.check(sim, stored)
+
+    bench.run(script)
+    assert bench.entries == []
+
+
+def test_a_step_has_many_slots(spec=SPECS[0]) -> None:
+    bench = Bench(spec, {})
+
+    async def script(sim):
+        assert await bench.step(sim, copies=0, slots=1100) == cycles(spec, 1100)
+
+    bench.run(script)
+    assert not any(bench.requests)
+
+
 def test_requests_keep_main_memorys_pace() -> None:
     spec = SPECS[1]
     rng = np.random.default_rng(1)
@@ -254,6 +308,23 @@ def test_a_slower_memory_makes_a_step_longer_and_nothing_else(delay):
     bench.run(script)
 
 
+@pytest.mark.parametrize("words", [2, 4, 8, 16])
+def test_nothing_is_over_while_words_are_under_way(words):
+    """As many as come together, and long after all were asked for."""
+    spec = SPECS[0]
+    stored = Stored(spec, np.ones((1, 8), dtype=np.int64), NO_BIASES, 0, more_values=words - 2)
+    assert stored.size.words == words
+    bench = Bench(spec, dict(enumerate(stored.words())), delay=60)
+
+    async def script(sim):
+        took = await bench.step(sim, copies=1, copy=stored.fields, slots=0)
+        # Idle slots behind the last word wait for no answer.
+        assert took == cycles(spec, words) + 60
+        await bench.check(sim, stored)
+
+    bench.run(script)
+
+
 def test_a_step_without_slots_takes_nothing() -> None:
     bench = Bench(SPECS[0], {})
 
@@ -264,10 +335,12 @@ def test_a_step_without_slots_takes_nothing() -> None:
     assert not any(bench.requests)
 
 
-@pytest.mark.parametrize(("field", "value"), [("latency", 0), ("rate_denominator", 0),
-                                              ("rate_numerator", 33)])
+@pytest.mark.parametrize(("field", "value"), [
+    ("latency", 0), ("latency", 4097), ("rate_denominator", 0), ("rate_numerator", 33)])
 def test_parameters_outside_their_range_are_refused(field, value):
-    given = {"latency": 3, "rate_numerator": 32, "rate_denominator": 1, field: value}
+    given = {"latency": 4096, "rate_numerator": 32, "rate_denominator": 1}
+    assert LoaderSpec(SMALL, **given).word_bits == 32
+    given[field] = value
     with pytest.raises(ValueError, match=field):
         LoaderSpec(SMALL, **given)
 

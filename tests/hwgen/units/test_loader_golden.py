@@ -109,7 +109,8 @@ def test_the_words_of_the_fullest_bank_count() -> None:
 
 
 @pytest.mark.parametrize(("window", "bits", "accumulator_bits", "expected"), [
-    (8, 10, 28, 2), (8, 10, 81, 1), (8, 10, 82, 1), (16, 16, 33, 8), (16, 16, 34, 4)])
+    (8, 10, 28, 2), (8, 10, 81, 1), (8, 10, 82, 1), (16, 16, 33, 8), (16, 16, 34, 4),
+    (2048, 24, 49, 1024)])
 def test_biases_in_a_word(window: int, bits: int, accumulator_bits: int, expected: int) -> None:
     assert biases_together(window, bits, accumulator_bits) == expected
 
