@@ -78,9 +78,9 @@ def main() -> None:
     print_result(result)
     print(json.dumps(result))
     if given.plot is not None:
-        from transcode.curves import write_curves
+        from transcode.curves_page import write_curves
 
-        write_curves([made.folder for made in done], given.plot)
+        write_curves([made.folder for made in done], given.plot, swept=False)
 
 
 def parser() -> argparse.ArgumentParser:

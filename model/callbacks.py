@@ -140,7 +140,9 @@ class DynaPropCallback(TrainerCallback):
         if recorder is None:
             return
         if self._logs(state.global_step - 1, state):
+            asked = control.should_log
             self.trainer.log(self._densities(recorder))
+            control.should_log = asked  # what logs takes it back; the Trainer is yet to log
         if self.stage is None:
             self.dynaprop.recorder = None
             return

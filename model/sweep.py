@@ -9,6 +9,7 @@ from model.cache import write_json
 from model.data import Task
 from model.density import DensityRecorder
 from model.flexibert import FlexiBertForSequenceClassification
+from model.loop import threads_of_torch
 from model.operations import GemmRole
 from model.policy import PruningPolicy
 from model.teacher import model_inputs, predict
@@ -101,7 +102,9 @@ def sweep(
     points = []
     try:
         for done, (method, asked, chosen) in enumerate(settings, 1):
-            points.append(SweepPoint(method, asked, *_measured(model, chosen, trained, opened)))
+            with threads_of_torch(1):  # as in training: the last bits depend on it
+                found = _measured(model, chosen, trained, opened)
+            points.append(SweepPoint(method, asked, *found))
             if progress is not None:
                 progress(done / len(settings))
     finally:

@@ -16,6 +16,7 @@ def main() -> None:
         sys.stderr.write(f"transcode: {sentence}\n")
         sys.exit(2)
     import transcode.commands  # noqa: F401  (the commands register themselves)
+    import transcode.curves  # noqa: F401
     import transcode.models  # noqa: F401
     import transcode.units  # noqa: F401
     from transcode.options import app

@@ -94,8 +94,10 @@ def test_trains_in_processes_compares_and_goes_on(
     assert f"{100 * found.low:+.2f} to {100 * found.high:+.2f}" in table
 
     before = [model.path.joinpath("training.json").stat().st_mtime_ns for model in made["both"]]
-    run(monkeypatch, task, tmp_path, *options)
+    page = tmp_path / "page.html"
+    run(monkeypatch, task, tmp_path, *options, "--plot", str(page))
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
+    assert "2 layers of 16" in page.read_text() and not list(tmp_path.rglob("sweep.json"))
     after = [model.path.joinpath("training.json").stat().st_mtime_ns for model in made["both"]]
     assert after == before
 
