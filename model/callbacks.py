@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ class DynaPropCallback(TrainerCallback):
         self.log_densities = log_densities
         self.trace_at, self.trace_steps, self.task = trace_at, trace_steps, task
         self.stage: tuple[float, int] | None = None  # share, first step
+        self.looking_on = ExitStack()
         args = trainer.args
         batches = []
         if calibration is not None:
@@ -119,9 +121,18 @@ class DynaPropCallback(TrainerCallback):
         for share in self.trace_at:
             if step == round(share * state.max_steps):
                 self.stage = (share, step)
-                self.dynaprop.recorder = DensityRecorder(self.model.design)
+                self._look_on()
         if self.stage is None and self._logs(step, state):
-            self.dynaprop.recorder = DensityRecorder(self.model.design)
+            self._look_on()
+
+    def _look_on(self) -> None:
+        self.dynaprop.recorder = DensityRecorder(self.model.design)
+        self.looking_on.close()
+        self.looking_on.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def _look_away(self) -> None:
+        self.dynaprop.recorder = self.stage = None
+        self.looking_on.close()
 
     def _logs(self, step: int, state: Any) -> bool:
         by_steps = self.trainer.args.logging_strategy == IntervalStrategy.STEPS
@@ -141,13 +152,13 @@ class DynaPropCallback(TrainerCallback):
         if self._logs(state.global_step - 1, state):
             self.trainer.log(self._densities(recorder))
         if self.stage is None:
-            self.dynaprop.recorder = None
+            self._look_away()
             return
         share, begun = self.stage
         if state.global_step - begun >= self.trace_steps or state.global_step >= state.max_steps:
             if state.is_world_process_zero:
                 self._write(recorder, share)
-            self.dynaprop.recorder = self.stage = None
+            self._look_away()
 
     def _densities(self, recorder: DensityRecorder) -> dict[str, float]:
         """Densities by role and by layer and role, over all processes."""
@@ -182,7 +193,7 @@ class DynaPropCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Leave the ramp; the table that is saved from now on is of evaluation mode."""
         self.dynaprop.gradient_scale = 1.0
-        self.dynaprop.recorder = self.stage = None
+        self._look_away()
         self.refresh.after_training(state.global_step)
 
 
