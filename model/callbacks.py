@@ -115,6 +115,7 @@ class DynaPropCallback(TrainerCallback):
         """Prepare thresholds and their scale; look on where the step is logged or traced."""
         step = state.global_step
         self.dynaprop.gradient_scale = self.gradient_scale
+        self.model.train()  # as the Trainer does in the step itself: what is profiled has dropout
         if self.refresh.before_step(step):
             table = self.dynaprop.table.model_dump(mode="json")
             state.stateful_callbacks[STATE_KEY] = {"table": table}

@@ -250,7 +250,7 @@ class DynaProp:
         self._step: int | None = None
         self._rules: dict[Place, Rule] = {}
         self._compiled: dict[Place, int | None] = {}
-        self._thresholds = self._at_hand = torch.empty(0)
+        self._thresholds = self._at_hand = torch.empty(0, device="cpu")
         self.gradient_scale = 1.0
         self.recorder: Recorder | None = None
         self.profiler: Profiler | None = None
@@ -311,7 +311,8 @@ class DynaProp:
             elif density is None or (self._table is not None and place in self._table.places):
                 self._compiled[place] = len(thresholds)
                 thresholds.append(self.rule(*place))
-        self._thresholds = torch.tensor(thresholds, dtype=torch.float64)
+        # Hugging Face makes models that it loads with another device in force, one without data.
+        self._thresholds = torch.tensor(thresholds, dtype=torch.float64, device="cpu")
 
     def rule(self, layer: int | None, operation: str, role: GemmRole) -> Rule:
         """How an operation's result (OUTPUT) or entering gradient (GRAD_OUTPUT) is pruned now.
