@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -237,6 +237,30 @@ class MovementPruningCallback(TrainerCallback):
         assert self.pruning is not None
         skipped = self.trainer.accelerator.optimizer_step_was_skipped
         self.pruning.after_optimizer(state.global_step + 1, skipped)
+
+
+def mean_densities(history: Iterable[Mapping[str, Any]], since: int = 0) -> dict[str, float]:
+    """Densities by role, mean of what a `DynaPropCallback` logged.
+
+    Parameters
+    ----------
+    history : `trainer.state.log_history`
+    since : entries of the steps after it count
+
+    Raises
+    ------
+    ValueError
+        If nothing was logged after that step.
+    """
+    found: dict[str, list[float]] = {}
+    for entry in history:
+        for name, value in entry.items():
+            kind, _, role = name.partition("/")
+            if kind == "density" and "/" not in role and entry["step"] > since:
+                found.setdefault(role, []).append(value)
+    if not found:
+        raise ValueError(f"no densities were logged after step {since}; lower logging_steps")
+    return {role: sum(values) / len(values) for role, values in found.items()}
 
 
 def _check_clipping(trainer: Any) -> None:
