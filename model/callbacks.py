@@ -63,6 +63,12 @@ class DynaPropCallback(TrainerCallback):
         for share in trace_at:
             if not 0 <= share < 1:
                 raise ValueError(f"trace_at must be at least 0 and below 1, not {share}")
+        if trainer.args.n_gpu > 1:
+            raise ValueError(
+                f"n_gpu must be at most 1, not {trainer.args.n_gpu}: copies of a model in threads "
+                "of one process share what prunes them; launch a process a GPU (accelerate launch "
+                f"--multi_gpu --num_processes {trainer.args.n_gpu}), or set CUDA_VISIBLE_DEVICES=0"
+            )
         self.trainer = trainer
         self.model = trainer.accelerator.unwrap_model(trainer.model)
         self.dynaprop: DynaProp = self.model.dynaprop

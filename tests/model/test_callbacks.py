@@ -10,7 +10,7 @@ import torch
 from small import DESIGN, labelled_examples, make_model
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from model.callbacks import DynaPropCallback, MovementPruningCallback
+from model.callbacks import DynaPropCallback, MovementPruningCallback, mean_densities
 from model.density import DensityPass, DensityRecorder
 from model.movement import SCORES
 from model.operations import GemmRole
@@ -243,6 +243,19 @@ def test_targets_are_met_and_logged(tmp_path: Path) -> None:
     assert loaded.dynaprop.table == model.dynaprop.table and loaded.dynaprop.table.step is None
 
 
+def test_mean_densities_by_role() -> None:
+    history = [
+        {"step": 2, "density/OUTPUT": 0.9},
+        {"step": 4, "density/OUTPUT": 0.5, "density/0/OUTPUT": 0.1, "zeros_before/OUTPUT": 0.3},
+        {"step": 4, "loss": 1.0},
+        {"step": 6, "density/OUTPUT": 0.25, "density/GRAD_OUTPUT": 0.125},
+    ]
+    assert mean_densities(history, since=2) == {"OUTPUT": 0.375, "GRAD_OUTPUT": 0.125}
+    assert mean_densities(history)["OUTPUT"] == pytest.approx(0.55)
+    with pytest.raises(ValueError, match="no densities were logged after step 6; lower"):
+        mean_densities(history, since=6)
+
+
 def test_what_densities_need_is_asked_for(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, TARGETS)
     with pytest.raises(ValueError, match="asks for densities.*give calibration="):
@@ -251,6 +264,9 @@ def test_what_densities_need_is_asked_for(tmp_path: Path) -> None:
         DynaPropCallback(trainer, EXAMPLES, trace_at=(1.0,))
     with pytest.raises(ValueError, match="neither schedule nor the policy's movement"):
         MovementPruningCallback(trainer)
+    trainer.args._n_gpu = 2
+    with pytest.raises(ValueError, match=r"n_gpu must be .* not 2.*--num_processes 2"):
+        DynaPropCallback(trainer, EXAMPLES)
     trainer.args.fp16, trainer.args.max_grad_norm = True, 0.0
     with pytest.raises(ValueError, match=r"needs max_grad_norm above 0, not 0\.0"):
         MovementPruningCallback(trainer, MovementSchedule(density=0.5, steps=1))
