@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ class DynaPropCallback(TrainerCallback):
         for share in trace_at:
             if not 0 <= share < 1:
                 raise ValueError(f"trace_at must be at least 0 and below 1, not {share}")
+        if trainer.args.n_gpu > 1:
+            raise ValueError(
+                f"n_gpu must be at most 1, not {trainer.args.n_gpu}: copies of a model in threads "
+                "of one process share what prunes them; launch a process a GPU (accelerate launch "
+                f"--multi_gpu --num_processes {trainer.args.n_gpu}), or set CUDA_VISIBLE_DEVICES=0"
+            )
         self.trainer = trainer
         self.model = trainer.accelerator.unwrap_model(trainer.model)
         self.dynaprop: DynaProp = self.model.dynaprop
@@ -76,6 +83,7 @@ class DynaPropCallback(TrainerCallback):
         self.log_densities = log_densities
         self.trace_at, self.trace_steps, self.task = trace_at, trace_steps, task
         self.stage: tuple[float, int] | None = None  # share, first step
+        self.looking_on = ExitStack()
         args = trainer.args
         batches = []
         if calibration is not None:
@@ -114,15 +122,25 @@ class DynaPropCallback(TrainerCallback):
         """Prepare thresholds and their scale; look on where the step is logged or traced."""
         step = state.global_step
         self.dynaprop.gradient_scale = self.gradient_scale
+        self.model.train()  # as the Trainer does in the step itself: what is profiled has dropout
         if self.refresh.before_step(step):
             table = self.dynaprop.table.model_dump(mode="json")
             state.stateful_callbacks[STATE_KEY] = {"table": table}
         for share in self.trace_at:
             if step == round(share * state.max_steps):
                 self.stage = (share, step)
-                self.dynaprop.recorder = DensityRecorder(self.model.design)
+                self._look_on()
         if self.stage is None and self._logs(step, state):
-            self.dynaprop.recorder = DensityRecorder(self.model.design)
+            self._look_on()
+
+    def _look_on(self) -> None:
+        self.dynaprop.recorder = DensityRecorder(self.model.design)
+        self.looking_on.close()
+        self.looking_on.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def _look_away(self) -> None:
+        self.dynaprop.recorder = self.stage = None
+        self.looking_on.close()
 
     def _logs(self, step: int, state: Any) -> bool:
         by_steps = self.trainer.args.logging_strategy == IntervalStrategy.STEPS
@@ -144,13 +162,13 @@ class DynaPropCallback(TrainerCallback):
             self.trainer.log(self._densities(recorder))
             control.should_log = asked  # what logs takes it back; the Trainer is yet to log
         if self.stage is None:
-            self.dynaprop.recorder = None
+            self._look_away()
             return
         share, begun = self.stage
         if state.global_step - begun >= self.trace_steps or state.global_step >= state.max_steps:
             if state.is_world_process_zero:
                 self._write(recorder, share)
-            self.dynaprop.recorder = self.stage = None
+            self._look_away()
 
     def _densities(self, recorder: DensityRecorder) -> dict[str, float]:
         """Densities by role and by layer and role, over all processes."""
@@ -185,7 +203,7 @@ class DynaPropCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Leave the ramp; the table that is saved from now on is of evaluation mode."""
         self.dynaprop.gradient_scale = 1.0
-        self.dynaprop.recorder = self.stage = None
+        self._look_away()
         self.refresh.after_training(state.global_step)
 
 
@@ -228,6 +246,30 @@ class MovementPruningCallback(TrainerCallback):
         assert self.pruning is not None
         skipped = self.trainer.accelerator.optimizer_step_was_skipped
         self.pruning.after_optimizer(state.global_step + 1, skipped)
+
+
+def mean_densities(history: Iterable[Mapping[str, Any]], since: int = 0) -> dict[str, float]:
+    """Densities by role, mean of what a `DynaPropCallback` logged.
+
+    Parameters
+    ----------
+    history : `trainer.state.log_history`
+    since : entries of the steps after it count
+
+    Raises
+    ------
+    ValueError
+        If nothing was logged after that step.
+    """
+    found: dict[str, list[float]] = {}
+    for entry in history:
+        for name, value in entry.items():
+            kind, _, role = name.partition("/")
+            if kind == "density" and "/" not in role and entry["step"] > since:
+                found.setdefault(role, []).append(value)
+    if not found:
+        raise ValueError(f"no densities were logged after step {since}; lower logging_steps")
+    return {role: sum(values) / len(values) for role, values in found.items()}
 
 
 def _check_clipping(trainer: Any) -> None:

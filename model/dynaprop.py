@@ -13,6 +13,9 @@ from model.policy import PruningPolicy, PruningTarget
 from model.pruning import Measure, Rule, apply_rule, prune_gradient
 from model.top_k import TopK
 
+Place = tuple[int | None, str, GemmRole]
+"""Layer (None outside the layers), operation and role of a tensor."""
+
 
 def tensor_name(layer: int | None, operation: str) -> str:
     """Name of what an operation writes, as in model.space.operations."""
@@ -69,7 +72,7 @@ class Table(Protocol):
     """Knows thresholds for densities, as `model.thresholds.ThresholdTable` does."""
 
     @property
-    def places(self) -> Iterable[tuple[int | None, str, GemmRole]]:
+    def places(self) -> Iterable[Place]:
         """Layer, operation and role of the tensors that are known."""
 
     def threshold(self, layer: int | None, operation: str, role: GemmRole, density: float) -> float:
@@ -92,6 +95,7 @@ class DynaProp:
     Parameters
     ----------
     policy : thresholds and targets
+    places : of a model that may be compiled, the tensors that are asked for
 
     Attributes
     ----------
@@ -107,16 +111,20 @@ class DynaProp:
         product's result and that name + ".rounded"; what it returns takes their place
     """
 
-    def __init__(self, policy: PruningPolicy) -> None:
+    def __init__(self, policy: PruningPolicy, places: Iterable[Place] = ()) -> None:
         self._policy = policy
+        self._places = tuple(places)
         self._table: Table | None = None
         self._step: int | None = None
-        self._rules: dict[tuple[int | None, str, GemmRole], Rule] = {}
+        self._rules: dict[Place, Rule] = {}
+        self._compiled: dict[Place, int | None] = {}
+        self._thresholds = self._at_hand = torch.empty(0, device="cpu")
         self.gradient_scale = 1.0
         self.recorder: Recorder | None = None
         self.profiler: Profiler | None = None
         self.rounding: Callable[[Tensor, str], Tensor] | None = None
         self._pass: Pass | None = None
+        self._prepare()
 
     @property
     def policy(self) -> PruningPolicy:
@@ -155,11 +163,24 @@ class DynaProp:
         return 1.0 if ramp is None else ramp.fraction(self._step)
 
     def _prepare(self) -> None:
-        """Forget rules, and find the table's now: a compiled forward pass cannot read a table."""
-        self._rules = {}
-        if self._table is not None:
-            for place in self._table.places:
-                self.rule(*place)
+        """Forget rules; put thresholds where a compiled pass reads them, in one tensor.
+
+        A number would be part of its graph, and so would be which of them are 0 now, the step and
+        how many rules are known; with each the graph would be compiled anew.
+        """
+        self._rules, self._compiled = {}, {}
+        if self._policy.selection != "threshold":
+            return
+        thresholds: list[Any] = []
+        for place in self._places:
+            threshold, density = self._policy.target(*place)
+            if threshold == 0 and density in (None, 1):
+                self._compiled[place] = None
+            elif density is None or (self._table is not None and place in self._table.places):
+                self._compiled[place] = len(thresholds)
+                thresholds.append(self.rule(*place))
+        # Hugging Face makes models that it loads with another device in force, one without data.
+        self._thresholds = torch.tensor(thresholds, dtype=torch.float64, device="cpu")
 
     def rule(self, layer: int | None, operation: str, role: GemmRole) -> Rule:
         """How an operation's result (OUTPUT) or entering gradient (GRAD_OUTPUT) is pruned now.
@@ -171,9 +192,10 @@ class DynaProp:
         """
         key = (layer, operation, role)
         if torch.compiler.is_compiling():
-            # What a graph stores is no input of it, and would compile it anew.
-            found = self._rules.get(key)
-            return self._find(layer, operation, role) if found is None else found
+            if key not in self._compiled:
+                return self._find(layer, operation, role)
+            index = self._compiled[key]
+            return 0.0 if index is None else self._at_hand[index]
         if key not in self._rules:
             self._rules[key] = self._find(layer, operation, role)
         return self._rules[key]
@@ -222,6 +244,7 @@ class DynaProp:
 
     def start(self, valid_mask: Tensor) -> None:
         """Begin a forward pass over sequences whose real positions are given, [batch, sequence]."""
+        self._at_hand = self._thresholds.to(valid_mask.device, non_blocking=True)
         self._pass = None if self.recorder is None else self.recorder.start(valid_mask)
         if self.profiler is not None:
             self.profiler.start(valid_mask)
@@ -280,7 +303,8 @@ class DynaProp:
         if self._pass is not None:
             self._pass.note_product(result, layer, operation, valid_mask, members)
             note = self._pass.gradient_note(layer, operation, valid_mask, members)
-        if (rule != 0 or note is not None) and result.requires_grad:
+        pruned = isinstance(rule, Tensor) or rule != 0
+        if (pruned or note is not None) and result.requires_grad:
             result = prune_gradient(result, rule, self.gradient_scale, valid_mask, note)
         return self._rounded(result, layer, f"{operation}.rounded")
 

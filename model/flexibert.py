@@ -24,7 +24,7 @@ from model.configuration import FlexiBertConfig
 from model.dynaprop import DynaProp
 from model.heads import DepthwiseConvolution, HeadLinear, QueryWeight
 from model.layers import FlexiBertEmbeddings, FlexiBertLayer
-from model.operations import HEAD_WEIGHTS, encoder_operations
+from model.operations import HEAD_WEIGHTS, GemmRole, encoder_operations
 from model.policy import PruningPolicy
 from model.space import TransformerDesign
 from model.thresholds import SavesThresholds
@@ -138,7 +138,12 @@ class FlexiBertModel(FlexiBertPreTrainedModel):
 
     def __init__(self, config: FlexiBertConfig) -> None:
         super().__init__(config)
-        self.pruner = DynaProp(PruningPolicy.load(config.pruning))
+        written = {(item.layer, item.name): None for item in encoder_operations(config.design)}
+        roles = (GemmRole.OUTPUT, GemmRole.GRAD_OUTPUT)
+        self.pruner = DynaProp(
+            PruningPolicy.load(config.pruning),
+            [(*place, role) for place in written for role in roles],
+        )
         self.embeddings = FlexiBertEmbeddings(config, self.pruner)
         self.layers = nn.ModuleList(
             FlexiBertLayer(config, index, self.pruner) for index in range(len(config.layers))

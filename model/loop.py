@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -266,16 +266,18 @@ class Loop:
     seconds: float = 0.0
 
     def restore(self, path: Path, identity: Mapping[str, Any], at_most: int) -> bool:
-        """Take up a checkpoint of this identity, if there is one of at most so many steps."""
-        if not path.exists():
+        """Take up a whole checkpoint of this identity of at most so many steps, if there is one."""
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["transcode"])
+                if about["identity"] != json.loads(json.dumps(identity)):
+                    return False
+                if about["step"] > at_most:
+                    return False
+                kept = {name: file.get_tensor(name) for name in file.keys()}
+        except (FileNotFoundError, SafetensorError):  # there is none, or not all of it
             return False
-        with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["transcode"])
-            if about["identity"] != json.loads(json.dumps(identity)):
-                return False
-            if about["step"] > at_most:
-                return False
-            self.optimizer.load({name: file.get_tensor(name) for name in file.keys()})
+        self.optimizer.load(kept)
         self.step, self.seconds = about["step"], about["seconds"]
         if "thresholds" in about:
             self.optimizer.model.dynaprop.table = ThresholdTable.load(about["thresholds"])

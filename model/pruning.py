@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from model.top_k import TopK, keep_top_k
 
-Rule = float | TopK
-"""How a tensor is pruned: by a threshold, or by top-k."""
+Rule: TypeAlias = "float | TopK | Tensor"
+"""How a tensor is pruned: by a threshold (in a compiled graph a scalar tensor), or by top-k."""
 
 Measure = Callable[[Tensor, "Tensor | None"], Rule]
 """Finds a tensor's rule when its values (and valid_mask) are there."""
@@ -31,7 +31,7 @@ def below(threshold: float, dtype: torch.dtype) -> float:
     return float(torch.nextafter(rounded, torch.tensor(-math.inf, dtype=dtype)))
 
 
-def prune(values: Tensor, threshold: float, valid_mask: Tensor | None = None) -> Tensor:
+def prune(values: Tensor, threshold: float | Tensor, valid_mask: Tensor | None = None) -> Tensor:
     """Make zero what is smaller in magnitude than the threshold; what equals it stays.
 
     Parameters
@@ -44,17 +44,19 @@ def prune(values: Tensor, threshold: float, valid_mask: Tensor | None = None) ->
     -------
     tensor of the same shape. Its gradient is 0 where a value was pruned and passes elsewhere.
     """
-    if threshold == 0:
+    if not isinstance(threshold, Tensor) and threshold == 0:
         return values
     return _Prune.apply(values, limit(threshold, values), valid_mask)
 
 
-def limit(threshold: float, values: Tensor) -> float | Tensor:
+def limit(threshold: float | Tensor, values: Tensor) -> float | Tensor:
     """What values are compared with: the largest number that is pruned.
 
     While a graph is compiled it is the threshold itself, as a tensor: a threshold that changes is
     an input of the graph then, where a number would be part of it and compile it anew.
     """
+    if isinstance(threshold, Tensor):
+        return threshold.to(values.dtype)
     if torch.compiler.is_compiling():
         return torch.ones((), dtype=values.dtype, device=values.device) * threshold
     return below(threshold, values.dtype)

@@ -136,7 +136,8 @@ def profile(
     devices = [model.device] if model.device.type == "cuda" else []
     recorder, dynaprop.recorder, dynaprop.profiler = dynaprop.recorder, None, profiler
     try:
-        with torch.random.fork_rng(devices=devices):
+        # What measures cannot be compiled; a compiled encoder runs as it is written meanwhile.
+        with torch.random.fork_rng(devices=devices), torch.compiler.set_stance("force_eager"):
             torch.manual_seed(seed)
             for batch in batches:
                 with torch.set_grad_enabled(loss is not None):

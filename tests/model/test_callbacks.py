@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from small import DESIGN, labelled_examples, make_model
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from model.callbacks import DynaPropCallback, MovementPruningCallback
-from model.density import DensityRecorder
+from model.callbacks import DynaPropCallback, MovementPruningCallback, mean_densities
+from model.density import DensityPass, DensityRecorder
 from model.movement import SCORES
+from model.operations import GemmRole
 from model.policy import MovementSchedule
 from model.trace import SparsityTrace
 
@@ -49,14 +50,16 @@ class Counting(DynaPropCallback):
         self.dynaprop.recorder = None
 
 
-def first_step(out: Path, batch: int, accumulate: int = 1) -> dict:
+def first_step(out: Path, batch: int, accumulate: int = 1, precision: str = "float64") -> dict:
     """Counts of one optimiser step over the same 32 examples; this process's."""
     trainer = trainer_of(
         out, POLICY, EXAMPLES[:32], per_device_train_batch_size=batch, max_steps=1,
         gradient_accumulation_steps=accumulate, save_strategy="no",
-        train_sampling_strategy="sequential",
+        train_sampling_strategy="sequential", bf16=precision == "bf16",
     )  # fmt: skip
-    trainer.model.double().eval()
+    if precision == "float64":
+        trainer.model.double()
+    trainer.model.eval()
     trainer.model.train = lambda mode=True: trainer.model  # no dropout: what is counted is the same
     callback = Counting(trainer, log_densities=False)
     trainer.add_callback(callback)
@@ -67,7 +70,7 @@ def first_step(out: Path, batch: int, accumulate: int = 1) -> dict:
     } | {"scale": callback.scale}
 
 
-def process(rank: int, port: int, out: str, pipe: object) -> None:
+def process(rank: int, port: int, out: str, pipe: object, precision: str) -> None:
     import os
 
     os.environ |= {
@@ -75,7 +78,7 @@ def process(rank: int, port: int, out: str, pipe: object) -> None:
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
     torch.set_num_threads(1)
-    pipe.send(first_step(Path(out), 16))
+    pipe.send(first_step(Path(out), 16, precision=precision))
     torch.distributed.destroy_process_group()
 
 
@@ -83,6 +86,28 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def two_processes(out: Path, precision: str) -> dict:
+    """Counts of the same step, summed over two processes."""
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    pipes = [context.Pipe() for _ in range(2)]
+    ranks = [
+        context.Process(target=process, args=(rank, port, str(out), pipe[1], precision))
+        for rank, pipe in enumerate(pipes)
+    ]
+    for rank in ranks:
+        rank.start()
+    shares = [pipe[0].recv() if pipe[0].poll(120) else None for pipe in pipes]
+    for rank in ranks:
+        rank.join(60)
+    first, second = shares
+    scale = first.pop("scale")
+    assert second.pop("scale") == scale
+    assert first.keys() == second.keys()
+    return {
+        name: [a + b for a, b in zip(first[name], second[name], strict=True)] for name in first
+    } | {"scale": scale}
 
 
 def test_one_batch_two_processes_and_accumulation_prune_the_same_gradients(tmp_path: Path) -> None:
@@ -98,20 +123,9 @@ def test_one_batch_two_processes_and_accumulation_prune_the_same_gradients(tmp_p
     ]
     assert len(pruned) > 12
 
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    pipes = [context.Pipe() for _ in range(2)]
-    ranks = [
-        context.Process(target=process, args=(rank, port, str(tmp_path / "two"), pipe[1]))
-        for rank, pipe in enumerate(pipes)
-    ]
-    for rank in ranks:
-        rank.start()
-    shares = [pipe[0].recv() if pipe[0].poll(120) else None for pipe in pipes]
-    for rank in ranks:
-        rank.join(60)
-    assert shares[0].pop("scale") == shares[1].pop("scale") == 2
-    for name, counts in whole.items():
-        assert [a + b for a, b in zip(shares[0][name], shares[1][name], strict=True)] == counts
+    two = two_processes(tmp_path / "two", "float64")
+    assert two.pop("scale") == 2
+    assert two == whole
 
 
 def test_the_loss_scale_of_half_precision_is_corrected_for(tmp_path: Path) -> None:
@@ -120,6 +134,90 @@ def test_the_loss_scale_of_half_precision_is_corrected_for(tmp_path: Path) -> No
     assert callback.gradient_scale == 1.0
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     assert callback.gradient_scale == 1024.0
+
+
+def densities(counts: dict) -> dict[str, tuple[float, int]]:
+    """Density of each tensor that is pruned, and its entries."""
+    return {
+        name: (nonzeros / entries, entries)
+        for name, (nonzeros, zeros, entries) in counts.items()
+        if not name.endswith("INPUT") and nonzeros + zeros < entries
+    }
+
+
+def test_bf16_prunes_as_float_does_at_any_scale(tmp_path: Path) -> None:
+    """The same step in autocast: alone, accumulated, in two processes.
+
+    What lies near τ may be pruned in one and kept in the other. bfloat16 rounds by up to 2⁻⁹, and
+    an entry comes from several such roundings: taken as 2⁻⁵ in all, some 6 % of entries are so near
+    (twice that, times a density of log |x| of about 1). Which way each goes is chance, so that of n
+    entries √(0.06 n) more or fewer are kept; three times that is allowed, and 0.003 of what is no
+    chance, such as a τ that is itself rounded.
+    """
+    whole = first_step(tmp_path / "float", 32, precision="float32")
+    assert whole.pop("scale") == 1
+    wanted = densities(whole)
+    made = {
+        "alone": first_step(tmp_path / "alone", 32, precision="bf16"),
+        "accumulated": first_step(tmp_path / "accumulated", 16, 2, precision="bf16"),
+        "two": two_processes(tmp_path / "two", "bf16"),
+    }
+    assert [counts.pop("scale") for counts in made.values()] == [1, 1, 2]
+    for counts in made.values():
+        found = densities(counts)
+        assert found.keys() == wanted.keys() and len(found) > 30
+        for name, (density, entries) in found.items():
+            other, same = wanted[name]
+            assert entries == same
+            assert density == pytest.approx(other, abs=0.003 + 3 * (0.06 / entries) ** 0.5), name
+
+
+class Looking(DensityRecorder):
+    """Keeps what is stored and what enters products, before and after pruning."""
+
+    def __init__(self) -> None:
+        super().__init__(DESIGN)
+        self.seen: list[tuple] = []
+
+    def start(self, valid_mask: torch.Tensor) -> DensityPass:
+        made = super().start(valid_mask)
+        made.note_activation = lambda before, after, layer, name, valid, members=(): (
+            self.seen.append((layer, name, GemmRole.OUTPUT, before, after, valid))
+        )
+        made.note_product = made.note_operand = lambda *_: None
+        made.gradient_note = lambda layer, name, valid, members=(): (
+            lambda before, after: self.seen.append(
+                (layer, name, GemmRole.GRAD_OUTPUT, before, after, valid)
+            )
+        )
+        return made
+
+
+def test_thresholds_of_bf16_are_compared_with_what_is_stored(tmp_path: Path) -> None:
+    """In the type that the tensor has: |x| ≥ τ rounded to it, gradients with their scale."""
+    trainer = trainer_of(tmp_path, POLICY, max_steps=1, bf16=True, save_strategy="no")
+    callback = DynaPropCallback(trainer, log_densities=False)
+    trainer.add_callback(callback)
+    looking = Looking()
+
+    class Sets(TrainerCallback):
+        def on_step_begin(self, *_: object, **__: object) -> None:
+            callback.dynaprop.recorder = looking
+            callback.dynaprop.gradient_scale = 2.0  # as of two processes
+
+    trainer.add_callback(Sets())
+    trainer.train()
+    dynaprop, kinds = trainer.model.dynaprop, {}
+    for layer, name, role, before, after, valid in looking.seen:
+        scale = 2.0 if role is GemmRole.GRAD_OUTPUT else 1.0
+        tau = torch.tensor(dynaprop.threshold(layer, name, role) * scale, dtype=before.dtype)
+        real = torch.ones_like(before, dtype=torch.bool) if valid is None else valid
+        kept = (before.detach().abs() >= tau) | ~real
+        assert torch.equal(after, torch.where(kept, before, 0)), name
+        if tau > 0 and not kept.all():
+            kinds.setdefault((role, before.dtype), set()).add(name)
+    assert kinds[GemmRole.OUTPUT, torch.bfloat16] >= {"query", "context", "feed_forward_0"}
+    assert kinds[GemmRole.GRAD_OUTPUT, torch.bfloat16] >= {"query", "context", "feed_forward_0"}
 
 
 def test_targets_are_met_and_logged(tmp_path: Path) -> None:
@@ -145,6 +243,19 @@ def test_targets_are_met_and_logged(tmp_path: Path) -> None:
     assert loaded.dynaprop.table == model.dynaprop.table and loaded.dynaprop.table.step is None
 
 
+def test_mean_densities_by_role() -> None:
+    history = [
+        {"step": 2, "density/OUTPUT": 0.9},
+        {"step": 4, "density/OUTPUT": 0.5, "density/0/OUTPUT": 0.1, "zeros_before/OUTPUT": 0.3},
+        {"step": 4, "loss": 1.0},
+        {"step": 6, "density/OUTPUT": 0.25, "density/GRAD_OUTPUT": 0.125},
+    ]
+    assert mean_densities(history, since=2) == {"OUTPUT": 0.375, "GRAD_OUTPUT": 0.125}
+    assert mean_densities(history)["OUTPUT"] == pytest.approx(0.55)
+    with pytest.raises(ValueError, match="no densities were logged after step 6; lower"):
+        mean_densities(history, since=6)
+
+
 def test_what_densities_need_is_asked_for(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, TARGETS)
     with pytest.raises(ValueError, match="asks for densities.*give calibration="):
@@ -153,6 +264,9 @@ def test_what_densities_need_is_asked_for(tmp_path: Path) -> None:
         DynaPropCallback(trainer, EXAMPLES, trace_at=(1.0,))
     with pytest.raises(ValueError, match="neither schedule nor the policy's movement"):
         MovementPruningCallback(trainer)
+    trainer.args._n_gpu = 2
+    with pytest.raises(ValueError, match=r"n_gpu must be .* not 2.*--num_processes 2"):
+        DynaPropCallback(trainer, EXAMPLES)
     trainer.args.fp16, trainer.args.max_grad_norm = True, 0.0
     with pytest.raises(ValueError, match=r"needs max_grad_norm above 0, not 0\.0"):
         MovementPruningCallback(trainer, MovementSchedule(density=0.5, steps=1))

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
-from small import batch, make_model
+from small import batch, labelled_examples, make_model
+from torch._dynamo.utils import counters
+from transformers import Trainer, TrainingArguments
 
+from model.callbacks import DynaPropCallback
 from model.compression import SavedTensorCompression
 from model.space import TransformerDesign
 
@@ -90,3 +93,37 @@ def test_hooks_enclose_the_compiled_encoder():
     assert all(torch.equal(gradients[name], packed_gradients[name]) for name in gradients)
     assert report.packed > 5
     assert report.packed_bytes < 0.85 * report.packed_dense_bytes
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"activation_threshold": 0.2, "gradient_threshold": 3e-5, "ramp": {"steps": 6}},
+        {"activation_density": 0.5, "gradient_density": 0.2, "refresh_steps": 3,
+         "gradients_off": ["classifier", "pooler"], "ramp": {"start": 2, "steps": 4}},
+    ],
+)  # fmt: skip
+def test_a_ramp_new_tables_and_recorded_steps_leave_one_graph(policy, tmp_path):
+    """Over a training; what profiles and records runs uncompiled."""
+    examples = labelled_examples(64)
+    made = {}
+    for compiled in (False, True):
+        fields = dict(policy)
+        model = make_model(fields.pop("activation_threshold", 0.0), DESIGN, **fields)
+        if compiled:
+            model.encoder.compile(fullgraph=True, backend="aot_eager")
+        counters.clear()
+        arguments = TrainingArguments(
+            str(tmp_path), per_device_train_batch_size=16, max_steps=10, logging_steps=4,
+            save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
+        )  # fmt: skip
+        trainer = Trainer(model, arguments, train_dataset=examples)
+        trainer.add_callback(DynaPropCallback(trainer, examples[:32]))
+        trainer.train()
+        logged = [entry for entry in trainer.state.log_history if "density/OUTPUT" in entry]
+        made[compiled] = model.state_dict(), logged
+    assert counters["stats"]["unique_graphs"] == 1
+    (plain, logged), (graph, logged_beside) = made.values()
+    assert len(logged) == 2 and logged == logged_beside
+    assert logged[1]["density/OUTPUT"] < 0.8
+    assert all(torch.equal(plain[name], graph[name]) for name in plain)

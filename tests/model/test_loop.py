@@ -1,11 +1,15 @@
-"""The optimiser, against PyTorch's own on the rows that it touches."""
+"""The optimiser, against PyTorch's own on the rows that it touches; the loop's checkpoints."""
+
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from model.loop import Optimizer
+from model.loop import Loop, Optimizer
+from model.recipe import Schedule
 
 
 class Words(nn.Module):
@@ -107,3 +111,43 @@ def test_gradients_that_are_not_finite_are_an_error_and_change_nothing() -> None
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         mine.step(1.0)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def words_loop(folder: Path) -> Loop:
+    """Eight steps on the same two texts."""
+    model = Words()
+    return Loop(
+        optimizer(model), Schedule(8, 0, 4), lambda _: [np.arange(2)] * 8,
+        lambda rows: model(IDS[rows]).square().sum(), 0, folder / "checkpoint.safetensors",
+        {"name": "whole"}, "training",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("left", [0, 7, 0.02, 0.5, -1])
+def test_a_checkpoint_that_was_cut_off_is_skipped(tmp_path: Path, left: float) -> None:
+    """The training goes on at its trunk, or begins anew, and ends the same."""
+    whole, trunk = words_loop(tmp_path), {"name": "trunk"}
+    whole.run(3, checkpoints=False)
+    whole.save(tmp_path / "trunk.safetensors", trunk)
+    whole.run(6, checkpoints=False)
+    whole.save(whole.checkpoint, whole.identity)
+    whole.run(8, checkpoints=False)
+
+    taken_up = words_loop(tmp_path)
+    assert taken_up.restore(taken_up.checkpoint, taken_up.identity, at_most=8)
+    assert taken_up.step == 6
+    size = whole.checkpoint.stat().st_size
+    bytes_left = int(size * left) if 0 < left < 1 else int(left) % size
+    os.truncate(whole.checkpoint, bytes_left)
+    for path, identity, first in (
+        (tmp_path / "trunk.safetensors", trunk, 3),
+        (tmp_path / "none.safetensors", trunk, 0),
+    ):
+        again = words_loop(tmp_path)
+        assert not again.restore(again.checkpoint, again.identity, at_most=8)
+        assert again.step == 0
+        assert again.restore(path, identity, at_most=8) == (first > 0)
+        assert again.step == first
+        again.run(8, checkpoints=False)
+        for name, value in whole.optimizer.tensors().items():
+            assert torch.equal(value, again.optimizer.tensors()[name])

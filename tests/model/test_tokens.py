@@ -2,8 +2,15 @@
 
 import numpy as np
 
+from model.splits import Split
 from model.teacher import model_inputs
-from model.tokens import Tokens, evaluation_batches, tokenize, training_batches
+from model.tokens import (
+    Tokens,
+    evaluation_batches,
+    tokenize,
+    trainer_examples,
+    training_batches,
+)
 
 
 def test_texts_are_cut_with_the_closing_token_kept() -> None:
@@ -32,6 +39,16 @@ def test_of_a_pair_the_longer_text_is_cut_and_the_second_is_of_type_1() -> None:
     }  # fmt: skip
     again = tokenize(["good " * 50], 16)  # cutting pairs leaves the tokenizer as it was
     assert again.lengths.tolist() == [16]
+
+
+def test_a_split_as_a_trainers_data_set() -> None:
+    made = trainer_examples(Split("train", ("a good film", "film"), np.array([1, 0])), 16)
+    assert made == [
+        {"input_ids": [101, 1037, 2204, 2143, 102], "attention_mask": [1] * 5, "labels": 1},
+        {"input_ids": [101, 2143, 102], "attention_mask": [1] * 3, "labels": 0},
+    ]
+    (pair,) = trainer_examples(Split("train", (("a", "b"),), np.array([2])), 16)
+    assert pair["token_type_ids"] == [0, 0, 0, 1, 1] and pair["labels"] == 2
 
 
 def test_a_batch_is_as_wide_as_its_longest_text() -> None:
