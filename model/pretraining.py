@@ -73,8 +73,6 @@ class PretrainingRecipe:
             at_least_zero=("weight_decay",),
             shares=("warmup", "decay"),
         )
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
         if self.sequence_length < SHORTEST + 2:
             raise ValueError(
                 f"sequence_length must be at least {SHORTEST + 2}, not {self.sequence_length}"

@@ -11,6 +11,8 @@ def check_ranges(
     shares: tuple[str, ...] = (),
 ) -> None:
     """Refuse a recipe with a field outside its range; shares are 0 to 1."""
+    if recipe.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {recipe.batch_size}")
     for name in above_zero:
         if not getattr(recipe, name) > 0:
             raise ValueError(f"{name} must be above 0, not {getattr(recipe, name)}")
@@ -111,8 +113,6 @@ class Recipe:
         )
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must be above 0 and at most 1, not {self.fraction}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
         if self.transfer_texts < 0:
             raise ValueError(f"transfer_texts must be at least 0, not {self.transfer_texts}")
         if self.distillation == 0:

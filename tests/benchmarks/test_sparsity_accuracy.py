@@ -119,6 +119,12 @@ def test_what_a_variant_is(task: str) -> None:
     made = benchmark.training_of(given, "tiny", "gradients", 0)
     shared = {"selection": "top_k_row", "refresh_steps": 50}
     assert made.policy == {"gradients_off": (), "gradient_density": 0.1, **shared}
+    net = benchmark.training_of(arguments(task, "--net"), "tiny", "both", 0)
+    by_operation = {row["operation"]: row["density"] for row in net.policy["overrides"]}
+    assert by_operation == benchmark.NET_DENSITIES and net.policy["activation_density"] == 0.7
+    assert net.policy["gradient_density"] == 0.1
+    gradients = benchmark.training_of(arguments(task, "--net"), "tiny", "gradients", 0)
+    assert "overrides" not in gradients.policy
     with pytest.raises(ValueError, match="unknown key 'epoch'"):
         benchmark.training_of(arguments(task, "--recipe", "epoch=4"), "tiny", "dense", 0)
 
@@ -131,6 +137,17 @@ def test_the_published_shape_of_minilm_is_what_is_trained() -> None:
 
     design = TransformerDesign.load(trainings.MINILM)
     assert design == TransformerDesign.load(AutoConfig.from_pretrained(minilm_folder()))
+
+
+def test_net_densities_keep_half_of_what_minilm_stores() -> None:
+    """Of a sequence of 26 tokens, the mean of the movie sentences, scores apart."""
+    length, width, wide, heads = 26, 384, 1536, 12
+    sizes = {name: width for name in ("query", "key", "value", "context", "attention_output",
+             "attention_norm", "feed_forward_1", "feed_forward_norm")}  # fmt: skip
+    sizes |= {"feed_forward_0": wide, "attention_softmax": heads * length}
+    kept = {name: benchmark.NET_DENSITIES.get(name, benchmark.NET_ELSEWHERE) for name in sizes}
+    total = sum(sizes[name] * kept[name] for name in sizes)
+    assert total / sum(sizes.values()) == pytest.approx(0.5, abs=0.01)
 
 
 def test_after_its_minutes_it_starts_no_training(
