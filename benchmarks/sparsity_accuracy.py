@@ -36,11 +36,11 @@ from model.statistics import paired_difference
 from model.trained import TrainedModel
 
 MODELS: dict[str, tuple[Any, str | None, Recipe]] = {
-    "bert-mini": ("bert-mini", None, Recipe()),
+    "bert-mini": ("bert-mini", None, Recipe(learning_rate=5e-4, warmup_epochs=0.5)),
     "minilm": (
         MINILM,
         "minilm",
-        Recipe(epochs=2.0, learning_rate=1e-4, decay=0.9, distillation=0.0, dropout=0.1),
+        Recipe(epochs=3.0, learning_rate=1e-4, decay=0.9),
     ),
 }
 """Design, what its layers start from, and how it is trained."""

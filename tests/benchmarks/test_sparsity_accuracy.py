@@ -140,8 +140,8 @@ def test_the_published_shape_of_minilm_is_what_is_trained() -> None:
 
 
 def test_net_densities_keep_half_of_what_minilm_stores() -> None:
-    """Of a sequence of 26 tokens, the mean of the movie sentences, scores apart."""
-    length, width, wide, heads = 26, 384, 1536, 12
+    """Of a sequence of 27 tokens, the mean of the movie sentences, scores apart."""
+    length, width, wide, heads = 27, 384, 1536, 12
     sizes = {name: width for name in ("query", "key", "value", "context", "attention_output",
              "attention_norm", "feed_forward_1", "feed_forward_norm")}  # fmt: skip
     sizes |= {"feed_forward_0": wide, "attention_softmax": heads * length}
