@@ -12,8 +12,8 @@ A run that was stopped goes on where it was. Trainings are processes of one thre
 devices they take turns.
 
     python benchmarks/sparsity_accuracy.py [--models bert-mini minilm] [--seeds 5]
-        [--variants dense activations gradients both] [--workers 2] [--devices cpu]
-        [--net] [--recipe epochs=4 learning_rate=1e-3] [--out FOLDER] [--plot FILE]
+        [--variants dense activations gradients both] [--net] [--dense-residual] [--workers 2]
+        [--devices cpu] [--recipe epochs=4 learning_rate=1e-3] [--out FOLDER] [--plot FILE]
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MODELS: dict[str, tuple[Any, str | None, Recipe]] = {
     "minilm": (
         MINILM,
         "minilm",
-        Recipe(epochs=3.0, learning_rate=1e-4, decay=0.9),
+        Recipe(epochs=5.0, learning_rate=1e-4, decay=0.9),
     ),
 }
 """Design, what its layers start from, and how it is trained."""
@@ -104,6 +104,10 @@ def parser() -> argparse.ArgumentParser:
         "--net", action="store_true",
         help="densities of activations by operation, half of all values, instead of one for all",
     )  # fmt: skip
+    made.add_argument(
+        "--dense-residual", action="store_true",
+        help="the residual branch reads activations as they were before pruning",
+    )  # fmt: skip
     made.add_argument("--gradient-density", type=float, default=0.1)
     made.add_argument(
         "--gradients-off", nargs="*", default=["classifier", "pooler"], metavar="PRODUCT",
@@ -140,6 +144,8 @@ def training_of(given: argparse.Namespace, model: str, variant: str, seed: int) 
         if given.net and "activation" in kinds:
             rows = [{"operation": name, "density": kept} for name, kept in NET_DENSITIES.items()]
             policy |= {"activation_density": NET_ELSEWHERE, "overrides": rows}
+        if given.dense_residual and "activation" in kinds:
+            policy |= {"prune_residual": False}
         policy |= {"selection": given.selection, "refresh_steps": given.refresh_steps}
         if given.ramp > 0:
             steps = recipe.schedule(batches).steps

@@ -123,8 +123,12 @@ def test_what_a_variant_is(task: str) -> None:
     by_operation = {row["operation"]: row["density"] for row in net.policy["overrides"]}
     assert by_operation == benchmark.NET_DENSITIES and net.policy["activation_density"] == 0.7
     assert net.policy["gradient_density"] == 0.1
-    gradients = benchmark.training_of(arguments(task, "--net"), "tiny", "gradients", 0)
-    assert "overrides" not in gradients.policy
+    gradients = benchmark.training_of(
+        arguments(task, "--net", "--dense-residual"), "tiny", "gradients", 0
+    )
+    assert "overrides" not in gradients.policy and "prune_residual" not in gradients.policy
+    residual = benchmark.training_of(arguments(task, "--dense-residual"), "tiny", "both", 0)
+    assert residual.policy["prune_residual"] is False
     with pytest.raises(ValueError, match="unknown key 'epoch'"):
         benchmark.training_of(arguments(task, "--recipe", "epoch=4"), "tiny", "dense", 0)
 
