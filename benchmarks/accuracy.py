@@ -50,7 +50,7 @@ FINE_TUNING = Recipe(epochs=2.0, learning_rate=1e-4, decay=0.9, distillation=0.0
 RECIPES: dict[str, tuple[Recipe, str | None]] = {
     "fine-tuning": (FINE_TUNING, "minilm"),
     "default": (Recipe(), None),
-    "from-minilm": (Recipe(), "minilm"),
+    "from-minilm": (Recipe(learning_rate=3e-4), "minilm"),
     "hidden": (Recipe(hidden_distillation=1.0), None),
     "transfer": (TRANSFER, None),
     "transfer-hidden": (replace(TRANSFER, hidden_distillation=1.0), None),
