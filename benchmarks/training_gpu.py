@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -46,6 +48,7 @@ from model.compression import SavedTensorCompression
 from model.flexibert import FlexiBertForSequenceClassification
 from model.layers import FlexiBertLayer
 from model.pruning import prune
+from model.space import TransformerDesign
 
 BETWEEN_PRODUCTS = ("score", "attention_softmax")
 """Places that attention in one kernel of PyTorch's does not have."""
@@ -71,10 +74,16 @@ def attend_with_torch(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor)
     return context.transpose(1, 2).flatten(2)
 
 
+def design(arguments: argparse.Namespace) -> TransformerDesign:
+    """The model, or its first layers: a step's ratios hardly change, its compilation does."""
+    whole = TransformerDesign.load(arguments.model)
+    return whole.model_copy(update={"layers": whole.layers[: arguments.layers]})
+
+
 def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) -> Any:
     """A model of the variant, a step of it, and the context of its forward pass."""
     name, _, compressed = name.partition(" ")
-    model = make_model(arguments.model, "cuda", torch.bfloat16)
+    model = make_model(design(arguments), "cuda", torch.bfloat16)
     if name != "dense":
         prune_model(model, batch, BETWEEN_PRODUCTS if name == "linear" else ())
     if name == "fused":
@@ -99,13 +108,15 @@ def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     batch = make_batch(arguments.batch, arguments.length, "cuda")
-    reference = make_model(arguments.model, "cuda", torch.bfloat16)
+    reference = make_model(design(arguments), "cuda", torch.bfloat16)
     prune_model(reference, batch)
     found = sparsities(reference, batch)
     made = {name: variant(name, arguments, batch) for name in arguments.variants}
     result: dict[str, Any] = {"sparsity": found, "saved": {}, "peak_bytes": {}}
     for name, (model, step, saved) in made.items():
+        begun = time.monotonic()
         step()
+        print(f"{name}: compiled in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
         counter = Saved(model.parameters(), minimum_elements=2**62)
         with counter:
             loss = model(**batch).loss
@@ -202,6 +213,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--model", default="bert-base")
+    parser.add_argument("--layers", type=int, help="the first so many; default: all")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))

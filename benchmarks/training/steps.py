@@ -13,6 +13,7 @@ from torch import Tensor
 from model.configuration import FlexiBertConfig
 from model.flexibert import FlexiBertForSequenceClassification
 from model.policy import GRADIENT_PLACES
+from model.space import TransformerDesign
 from model.threshold_profiling import profile
 
 ACTIVATIONS, GRADIENTS = 0.5, 0.9
@@ -21,7 +22,9 @@ ACTIVATIONS, GRADIENTS = 0.5, 0.9
 Batch = Mapping[str, Tensor]
 
 
-def make_model(design: str, device: str, dtype: torch.dtype) -> FlexiBertForSequenceClassification:
+def make_model(
+    design: str | TransformerDesign, device: str, dtype: torch.dtype
+) -> FlexiBertForSequenceClassification:
     """Make a model with random weights, in training, without dropout."""
     torch.manual_seed(0)
     config = FlexiBertConfig.of(design, hidden_dropout=0.0, attention_dropout=0.0)
