@@ -1,7 +1,7 @@
 """What a training is known by, checked."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,23 @@ DEFAULT_POLICY = PruningPolicy(activation_threshold=0.01, gradient_threshold=1e-
 
 CALIBRATION_TEXTS = 1024
 """Texts of the training split that exponents are calibrated on."""
+
+
+def check_device(device: str) -> None:
+    """Refuse what PyTorch cannot train on here.
+
+    Raises
+    ------
+    ValueError
+        PyTorch knows no such device, or this machine has none.
+    """
+    here = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    try:
+        named = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be one of {', '.join(here)}, not {device!r}") from None
+    if named.type == "cuda" and not (named.index or 0) < torch.cuda.device_count():
+        raise ValueError(f"device must be one of {', '.join(here)}, not {device!r}")
 
 
 class Job:
@@ -63,7 +80,7 @@ class Job:
             "design": self.design.model_dump(mode="json"),
             "task": self.task.describe(),
             "policy": self.policy.model_dump(mode="json"),
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.describe(),
             "seed": seed,
             "threads": self.threads,
             "pretrained": PRETRAINED,
@@ -92,6 +109,7 @@ class Job:
         return None if unmodelled_heads(self.design) else calibrated(model, self.task)
 
     def _check(self) -> None:
+        check_device(self.device)
         for share in self.trace_at:
             if not 0 <= share < 1:
                 raise ValueError(f"trace_at must be at least 0 and below 1, not {share}")
@@ -113,7 +131,7 @@ class Job:
     @property
     def trunk_inputs(self) -> dict[str, Any]:
         """What trainings share up to the fall of the learning rate of the shorter."""
-        recipe = asdict(replace(self.recipe, fraction=1.0))
+        recipe = replace(self.recipe, fraction=1.0).describe()
         return {**self.inputs, "recipe": recipe, "part": "trunk"}
 
 

@@ -1,6 +1,6 @@
 """How a model is trained, as plain data."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 
@@ -139,6 +139,14 @@ class Recipe:
                     f"recipe: unknown key {key!r}; the keys are {', '.join(sorted(known))}"
                 )
         return cls(**mapping)
+
+    def describe(self) -> dict[str, Any]:
+        """What a training is known by: all fields but further things to learn that are not asked.
+
+        So that trainings without them keep the name that they had before there were any.
+        """
+        further = ("hidden_distillation", "transfer_texts")
+        return {k: v for k, v in asdict(self).items() if v or k not in further}
 
     def rung(self, fraction: float) -> "Recipe":
         """The recipe of a rung of successive halving, ``fraction`` of the whole training."""

@@ -39,6 +39,9 @@ def train(
     epochs: Annotated[
         float | None, typer.Option(help="Passes over the training split and transfer texts.")
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of AdamW; default: the recipe's, for layers from scratch.")
+    ] = None,
     transfer_texts: Annotated[
         int | None,
         typer.Option(help="IMDB sentences without labels that the teacher answers.", min=0),
@@ -56,6 +59,10 @@ def train(
     device: Annotated[
         str, typer.Option(help='Where PyTorch trains: "cpu", "cuda", "cuda:1", …')
     ] = "cpu",
+    trace_at: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of the training at which densities are recorded; repeatable."),
+    ] = None,
     final: Annotated[
         bool, typer.Option("--final", help="Open the test split, once, and record that.")
     ] = False,
@@ -72,11 +79,11 @@ def train(
 
     given = {
         "epochs": epochs,
+        "learning_rate": learning_rate,
         "transfer_texts": transfer_texts,
         "hidden_distillation": hidden_distillation,
     }
     recipe = Recipe.load({name: value for name, value in given.items() if value is not None})
-
     chosen = {
         **_pruning("activation", tau_activation, density_activation),
         **_pruning("gradient", tau_gradient, density_gradient),
@@ -88,7 +95,7 @@ def train(
     with progress_bar(not quiet) as progress:
         result = train_one(
             model, task, seed, folder, policy, recipe, final, progress, sequence_length, encoder,
-            device,
+            device, tuple(trace_at or ()),
         )  # fmt: skip
     if as_json:
         print_json(result)

@@ -26,6 +26,7 @@ def train_one(
     sequence_length: int | None = None,
     encoder: str | None = None,
     device: str = "cpu",
+    trace_at: tuple[float, ...] = (),
 ) -> dict[str, Any]:
     """Train a model, and open the test split if `final`; the object that --json prints."""
     loaded = load_task(task, sequence_length)
@@ -39,6 +40,7 @@ def train_one(
         progress=lambda now: progress(now.fraction, now.phase),
         encoder=encoder,
         device=device,
+        trace_at=trace_at,
     )
     progress(1.0, "done")
     return summary(trained, final_test(trained, loaded) if final else None)

@@ -12,6 +12,7 @@ from tiny import SMALL, same
 from model import initial, loop, teacher, train
 from model.from_bert import from_bert
 from model.initial import initial_encoder
+from model.job import Job
 from model.recipe import Recipe
 from model.teacher import TeacherRecipe, fine_tuned_teacher
 
@@ -137,9 +138,18 @@ def test_hidden_states_change_what_is_learned(
     assert not same(made[0].model, made[1].model)
 
 
-def test_the_device_is_part_of_what_a_training_is_known_by(tmp_path: Path) -> None:
-    from model.job import Job
-
-    cpu = Job(SMALL, TASK, POLICY, RECIPE, 1, None)
-    assert "device" not in cpu.inputs
+def test_the_device_is_part_of_what_a_training_is_known_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "device" not in Job(SMALL, TASK, POLICY, RECIPE, 1, None).inputs
     assert Job(SMALL, TASK, POLICY, RECIPE, 1, None, device="cuda:1").inputs["device"] == "cuda:1"
+    for device in ("cuda:2", "gpu"):
+        with pytest.raises(ValueError, match=f"one of cpu, cuda:0, cuda:1, not '{device}'"):
+            Job(SMALL, TASK, POLICY, RECIPE, 1, None, device=device)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="device must be one of cpu, not 'cuda'"):
+        Job(SMALL, TASK, POLICY, RECIPE, 1, None, device="cuda")

@@ -45,3 +45,11 @@ def test_what_no_training_can_follow_is_refused() -> None:
         with pytest.raises(ValueError, match=message):
             Recipe.load(values)
     assert Recipe.load({"epochs": 3.0}) == Recipe(epochs=3.0)
+
+
+def test_a_training_is_known_by_what_is_asked_of_it() -> None:
+    plain = Recipe(epochs=3.0).describe()
+    assert not {"hidden_distillation", "transfer_texts"} & set(plain) and len(plain) == 11
+    assert Recipe.load(plain) == Recipe(epochs=3.0)
+    more = Recipe(hidden_distillation=0.5, transfer_texts=9)
+    assert Recipe.load(more.describe()) == more

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import transcode.training
 from model.job import DEFAULT_POLICY
 from model.policy import PruningPolicy
+from model.recipe import Recipe
 from transcode.models import app
 
 
@@ -43,6 +44,26 @@ def test_options_become_a_policy(
     done = CliRunner().invoke(app, ["train", "bert-tiny", "--json", "--quiet", *options])
     assert done.exit_code == 0, done.output
     assert seen == [PruningPolicy.load({**DEFAULT_POLICY.model_dump(), **changes})]
+
+
+def test_options_become_a_recipe_and_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def train_one(*given: Any) -> dict[str, Any]:
+        seen.append(given)
+        return {"densities": {}}
+
+    monkeypatch.setattr(transcode.training, "train_one", train_one)
+    options = ["--epochs", "2", "--learning-rate", "3e-4", "--transfer-texts", "500",
+               "--hidden-distillation", "0.5", "--encoder", "minilm", "--device", "cuda:1",
+               "--trace-at", "0", "--trace-at", "0.5"]  # fmt: skip
+    done = CliRunner().invoke(app, ["train", "bert-tiny", "--json", "--quiet", *options])
+    assert done.exit_code == 0, done.output
+    (given,) = seen
+    assert given[5] == Recipe(
+        epochs=2, learning_rate=3e-4, transfer_texts=500, hidden_distillation=0.5
+    )
+    assert given[9:] == ("minilm", "cuda:1", (0.0, 0.5))
 
 
 def test_a_threshold_and_a_density_are_too_much(tmp_path: Path) -> None:
