@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,16 +120,14 @@ def run(
     if (finished := _check_folder(folder, job.inputs, resume)) is not None:
         return finished
     trunk = _trunk_of(start, job)
-    teacher = None
-    if job.recipe.distillation > 0:
-        teacher = fine_tuned_teacher(job.task, progress=progress, device=job.device)
+    lessons = _prepare_lessons(job, progress)
     with threads_of_torch(job.threads):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "inputs.json", job.inputs)
         model = job.initial_model().to(job.device)
-        loop = _loop(job, model, teacher, folder, progress)
+        loop = _loop(job, model, lessons, folder, progress)
         gradients = _train(loop, job, trunk, folder)
-        _finish(loop, job, model, gradients, teacher, folder)
+        _finish(loop, job, model, gradients, lessons.teacher, folder)
     return TrainedModel.load(folder)
 
 
@@ -167,16 +166,40 @@ def _trunk_of(start: TrainedModel | str | Path | None, job: Job) -> Path | None:
     return trunk if trunk.exists() else None
 
 
+@dataclass(frozen=True)
+class _Lessons:
+    """What a training learns from beside the labels.
+
+    Attributes
+    ----------
+    further
+        Texts without labels, after those of the training split.
+    answers
+        The teacher's logits of all these texts, float32 (texts, labels).
+    """
+
+    further: tuple[str, ...]
+    teacher: Teacher | None = None
+    answers: np.ndarray | None = None
+
+
+def _prepare_lessons(job: Job, progress: ProgressCallback | None) -> _Lessons:
+    further = transfer_texts(job.task, job.recipe.transfer_texts)
+    if job.recipe.distillation == 0:
+        return _Lessons(further)
+    teacher = fine_tuned_teacher(job.task, progress=progress, device=job.device)
+    return _Lessons(further, teacher, teacher.logits(job.task, progress, further, job.device))
+
+
 def _loop(
     job: Job,
     model: FlexiBertForSequenceClassification,
-    teacher: Teacher | None,
+    lessons: _Lessons,
     folder: Path,
     progress: ProgressCallback | None,
 ) -> Loop:
     recipe = job.recipe
-    further = transfer_texts(job.task, recipe.transfer_texts)
-    tokens = tokenize((*job.task.train.texts, *further), job.task.sequence_length)
+    tokens = tokenize((*job.task.train.texts, *lessons.further), job.task.sequence_length)
 
     def epoch(number: int) -> list[np.ndarray]:
         rng = np.random.default_rng([job.seed, number])
@@ -189,7 +212,7 @@ def _loop(
         policy.parameter_gradient_threshold, policy.movement,
     )  # fmt: skip
     schedule = recipe.schedule(len(epoch(0)))
-    loss = _loss(job, model, teacher, tokens, further, progress)
+    loss = _loss(job, model, lessons, tokens)
     profiled = list(evaluation_batches(tokens.lengths[:PROFILED_TEXTS], PROFILED_BATCH))
     thresholds = ThresholdRefresh(model, profiled, loss, recipe.batch_size, job.seed)
     return Loop(
@@ -199,22 +222,17 @@ def _loop(
 
 
 def _loss(
-    job: Job,
-    model: FlexiBertForSequenceClassification,
-    teacher: Teacher | None,
-    tokens: Tokens,
-    further: tuple[str, ...],
-    progress: ProgressCallback | None,
+    job: Job, model: FlexiBertForSequenceClassification, lessons: _Lessons, tokens: Tokens
 ) -> Callable[[np.ndarray], Tensor]:
     """Mean loss of the texts of these rows; those after the training split have no label."""
     recipe, forward = job.recipe, job.forward(model)
-    unlabelled = np.full(len(further), UNLABELLED)
+    unlabelled = np.full(len(lessons.further), UNLABELLED)
     labels = torch.from_numpy(np.append(job.task.train.labels, unlabelled)).to(job.device)
     answers, shown = None, None
-    if teacher is not None:
-        logits = teacher.logits(job.task, progress, further, job.device)
-        answers = torch.from_numpy(logits).to(job.device)
-        shown = teacher.load().to(job.device) if recipe.hidden_distillation > 0 else None
+    if lessons.answers is not None:
+        answers = torch.from_numpy(lessons.answers).to(job.device)
+    if lessons.teacher is not None and recipe.hidden_distillation > 0:
+        shown = lessons.teacher.load().to(job.device)
 
     def loss(rows: np.ndarray) -> Tensor:
         inputs = model_inputs(tokens, rows, job.device)
