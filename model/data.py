@@ -74,7 +74,10 @@ class Task:
         return digest.hexdigest()[:16]
 
     def apart_from_held_out(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """Texts of another source, without those that validation or test holds (normalised)."""
+        """Texts of another source, without those that validation or test holds (normalised).
+
+        It reads the texts of the test split to keep them out of training, never a label.
+        """
         held_out = {
             normalised(text) for split in (self.validation, self._test) for text in split.texts
         }
