@@ -295,6 +295,9 @@ negative for a signed field."""
 MOST_BIASES = 1 << dict(FIELDS["step"])["bias"]
 """Biases of the weight buffer that a step can name: the first ones, if there are more."""
 
+MOST_BIAS_WORDS = (1 << dict(_IMAGE)["biases"]) - 1
+"""Words of biases that an image can have."""
+
 OPCODES = {name: number for number, name in enumerate(FIELDS)}
 
 KINDS = ("product", "softmax", "norm")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwgen.design import DesignBatch
-from hwgen.program import MOST_BIASES
+from hwgen.program import MOST_BIAS_WORDS, MOST_BIASES
 from hwgen.units.accelerator import cost as accelerator
 from hwgen.units.accelerator.spec import AcceleratorSpec
 from hwgen.units.loader import cost as loader
@@ -81,6 +81,7 @@ def _weights_fit(population: Population, task: Task, home: Residency) -> Bools:
     def within(size: loader.ImageSize, room: list[NDArray[np.int64]]) -> Bools:
         taken = size.lines, size.groups * size.values, size.biases
         found = [one <= most for one, most in zip(taken, room, strict=True)]
+        found.append(size.biases <= MOST_BIAS_WORDS)
         return np.asarray(np.logical_and.reduce(found))
 
     whole = within(home.image.size, half)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hwgen.program import MOST_BIASES
+from hwgen.program import MOST_BIAS_WORDS, MOST_BIASES
 from hwgen.units.buffer.spec import BufferSpec
 from hwgen.units.loader.cost import ImageSize
 from sim.schedule import Block, Plan
@@ -99,6 +99,10 @@ class WeightPlaces:
                     raise ValueError(
                         f"{label}: an image of {number} {name} does not fit the {most} of "
                         f"{'half' if parts == 1 else 'a quarter of'} the weight buffer")
+            if size.biases > MOST_BIAS_WORDS:
+                raise ValueError(
+                    f"{label}: an image of {size.biases} words of biases is more than the "
+                    f"{MOST_BIAS_WORDS} that a descriptor can ask for")
             addresses[at] = self.words
             self.words += size.words
         self._taken += 1

@@ -1,5 +1,7 @@
 """What is learned from a teacher: answers, hidden states, texts without labels."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,15 @@ def test_transfer_texts_are_sentences_of_another_source() -> None:
     reviews = load_task("imdb").train.texts[:200]
     known = {s for s in distillation._sentences() if any(s in str(text) for text in reviews[:5])}
     assert known  # they stand in the reviews as they are
+
+
+def test_sentences_have_five_to_forty_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = (4, 5, 40, 41)
+    sentences = [" ".join(["word"] * (count - 1)) + f" {count}." for count in lengths]
+    split = SimpleNamespace(texts=[" ".join(sentences), "Is this one?  It is, and it is long!"])
+    monkeypatch.setattr(distillation, "load_task", lambda name: SimpleNamespace(train=split))
+    found = distillation._sentences.__wrapped__()
+    assert set(found) == {sentences[1], sentences[2], "It is, and it is long!"}
 
 
 def test_held_out_texts_are_no_transfer_texts(monkeypatch: pytest.MonkeyPatch) -> None:

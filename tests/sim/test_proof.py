@@ -208,3 +208,15 @@ def test_a_last_block_of_fewer_columns_can_need_more_words() -> None:
         assert plan.streams and {size.groups * size.values for size in images(plan)} == words
         assert made.weight_buffer_kib * 8192 // 160 // 4 == 12
         assert proven_of(made, work)["0.feed_forward_0"] == fits
+
+
+def test_more_words_of_biases_than_a_descriptor_can_ask_for_are_not_proven() -> None:
+    made = design(window=4, k_segment=8, mask_buffer_kib=64, weight_buffer_kib=256,
+                  activation_buffer_kib=256).with_bits(12)
+    spec = AcceleratorSpec.of(made).weights
+    assert spec.biases_together == 1 and spec.bias_words // 2 > 4096  # the buffer has room
+    for columns, fits in ((4092, True), (4096, False)):
+        model = TransformerDesign.load(
+            {"layers": [{"hidden": 4, "heads": ["sa_sdp"], "feed_forward": [columns]}]})
+        work = Workload(model, 3, 0.1, batch_size=1)
+        assert proven_of(made, work)["0.feed_forward_0"] == fits

@@ -64,6 +64,15 @@ def test_biases_lie_where_a_step_can_name_them() -> None:
     assert 2 * second.bias + (1 << 15) == 1 << dict(FIELDS["step"])["bias"]
 
 
+def test_an_image_has_as_many_words_of_biases_as_a_descriptor_can_ask_for() -> None:
+    many = replace(SPEC, lines=1 << 18, biases=1 << 17)
+    most = (1 << dict(FIELDS["configure"])["prefetch_biases"]) - 1
+    size = ImageSize(lines=36, biases=most, groups=2, values=22, slots=23)
+    WeightPlaces(many).take_image("one", size)
+    with pytest.raises(ValueError, match=f"{most + 1} words of biases is more than the {most}"):
+        WeightPlaces(many).take_image("one", replace(size, biases=most + 1))
+
+
 def case(columns: int) -> Case:
     """A product with a whole weight of several blocks of columns."""
     rng = np.random.default_rng(3)
