@@ -9,12 +9,15 @@ graph break. Activations are half zero and gradients 90 % at the places that are
 - every: every place, attention materialised
 - fused: every place, attention in one Triton kernel each way
 - linear compressed, every compressed: the same, and what is saved for the backward pass packed.
-  Each layer is compiled by itself, so that what it saves is packed while the next ones run
+  Embeddings and layers are compiled one by one, so that what they save is packed while the next
+  ones run
 
 "saved" is what autograd saves, of the compressed ones dense and packed; "peak_bytes" the memory of
 a step beyond weights and batch.
 
-The steps alternate; figures are medians. "products" runs each model without compilation and adds up
+The variants alternate, five steps each; figures are medians. "step" is what the machine takes, and
+"gpu" what the kernels take, by PyTorch's profiler: where the CPU takes longer to launch them the
+two differ. "products" runs each model without compilation and adds up
 what linear products and attention's products save for the backward pass: each operand once.
 "prune" is the pruning alone, by threshold and by top-k of rows. Prints one JSON object.
 """
@@ -34,6 +37,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 from training.steps import (
     ACTIVATIONS,
     alternate,
@@ -52,6 +56,8 @@ from model.space import TransformerDesign
 
 BETWEEN_PRODUCTS = ("score", "attention_softmax")
 """Places that attention in one kernel of PyTorch's does not have."""
+REPEATS = 5
+"""Steps that are timed together."""
 Saved = SavedTensorCompression
 
 
@@ -60,18 +66,18 @@ def attend_with_torch(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor)
 
     The model's own, attn_implementation "sdpa", takes a mask, which flash attention does not.
     """
-    rows, size = valid_mask[:, None, :, None], layer.head_size
+    rows, size = valid_mask[:, :, None, None], layer.head_size
 
     def stored(name: str, values: Tensor) -> Tensor:
         values = layer.pruner.product(values, layer.index, name, rows)
         return layer.pruner.store(values, layer.index, name, rows)
 
     made = [
-        stored(name, getattr(layer, name)(hidden).unflatten(2, (-1, size)).transpose(1, 2))
+        stored(name, getattr(layer, name)(hidden).unflatten(2, (-1, size))).transpose(1, 2)
         for name in ("query", "key", "value")
     ]
-    context = stored("context", functional.scaled_dot_product_attention(*made))
-    return context.transpose(1, 2).flatten(2)
+    context = functional.scaled_dot_product_attention(*made).transpose(1, 2)
+    return stored("context", context).flatten(2)
 
 
 def design(arguments: argparse.Namespace) -> TransformerDesign:
@@ -91,10 +97,11 @@ def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) 
     for layer in model.encoder.layers:
         if name in ("dense", "linear"):
             layer.attend = MethodType(attend_with_torch, layer)
-        if compressed:
-            layer.compile(fullgraph=True)
-    if not compressed:
-        model.encoder.compile(fullgraph=True)
+    regions = [model.encoder]
+    if compressed:
+        regions = [model.encoder.embeddings, *model.encoder.layers]
+    for region in regions:
+        region.compile(fullgraph=True)
     saved: Any = Saved(model.parameters()) if compressed else nullcontext()
 
     def step() -> None:
@@ -128,13 +135,36 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         result["peak_bytes"][name] = torch.cuda.max_memory_allocated() - before
         result["saved"][name] = vars(saved.report if isinstance(saved, Saved) else counter.report)
     steps = {name: step for name, (_, step, _) in made.items()}
-    seconds = alternate(steps, arguments.rounds, torch.cuda.synchronize)
-    result["step_seconds"] = seconds
-    result["over_dense"] = {name: seconds[name] / seconds["dense"] for name in seconds}
+    found = alternate(
+        {name: partial(repeat, step) for name, step in steps.items()},
+        arguments.rounds,
+        torch.cuda.synchronize,
+    )
+    for key, seconds in {
+        "step": {name: value / REPEATS for name, value in found.items()},
+        "gpu": {name: gpu_seconds(step) for name, step in steps.items()},
+    }.items():
+        result[f"{key}_seconds"] = seconds
+        result[f"{key}_over_dense"] = {name: seconds[name] / seconds["dense"] for name in seconds}
     del made, steps
     result["products"] = products(reference, batch)
     result["prune_seconds"] = prunings(arguments)
     return result
+
+
+def repeat(step: Callable[[], object]) -> None:
+    """Steps as a training has them, where the GPU need not wait for the CPU but at first."""
+    for _ in range(REPEATS):
+        step()
+
+
+def gpu_seconds(step: Callable[[], object]) -> float:
+    """What the kernels of a step take, whatever time the CPU takes to launch them."""
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        repeat(step)
+        torch.cuda.synchronize()
+    kernels = profiler.key_averages()
+    return sum(kernel.self_device_time_total for kernel in kernels) / REPEATS / 1e6
 
 
 def products(

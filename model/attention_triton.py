@@ -16,6 +16,8 @@ INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on a CPU."""
 LONGEST = 128
 """Longest sequence: all scores of a head are in registers at once."""
+FORWARD_WARPS, BACKWARD_WARPS = 4, 8
+"""Of a program, which is a head of a text."""
 PLACES = ("query", "key", "value", "attention_softmax", "context")
 """Activations that are pruned; their thresholds are the first of those that the kernels get."""
 PRODUCTS = ("query", "key", "value", "score", "context")
@@ -29,8 +31,8 @@ def _prune(values, threshold, compared):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _probabilities(query, key, real, row, length, scale):  # type: ignore[no-untyped-def]
-    scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+def _probabilities(query, key, real, row, length, SCALE: tl.constexpr):  # type: ignore[no-untyped-def]
+    scores = tl.dot(query, tl.trans(key), input_precision="ieee") * SCALE
     scores = tl.where(real[None, :], scores, -1e30)  # all alike where no key is real
     scores = tl.where(row[None, :] < length, scores, -float("inf"))
     exponentials = tl.exp(scores - tl.max(scores, axis=1)[:, None])
@@ -51,8 +53,8 @@ def _places(heads, length, ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.con
 
 @triton.jit
 def _forward(  # type: ignore[no-untyped-def]
-    query, key, value, valid, thresholds, context, heads, length, scale,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
+    query, key, value, valid, thresholds, context, heads, length,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
     row, at, place, inside = _places(heads, length, ROWS, WIDTH, SIZE)
     real = tl.load(valid + at, mask=row < length, other=0) != 0
@@ -63,7 +65,7 @@ def _forward(  # type: ignore[no-untyped-def]
     q = _prune(q, tl.load(thresholds).to(tl.float32), rows)
     k = _prune(k, tl.load(thresholds + 1).to(tl.float32), rows)
     v = _prune(v, tl.load(thresholds + 2).to(tl.float32), rows)
-    p = _probabilities(q, k, real, row, length, scale)
+    p = _probabilities(q, k, real, row, length, SCALE)
     p = _prune(p, tl.load(thresholds + 3).to(tl.float32), rows & real[None, :])
     c = tl.dot(p, v, input_precision="ieee").to(q.dtype)
     c = _prune(c, tl.load(thresholds + 4).to(tl.float32), rows)
@@ -81,8 +83,8 @@ def _enter(gradient, values, threshold, gradient_threshold, rows):  # type: igno
 @triton.jit
 def _backward(  # type: ignore[no-untyped-def]
     query, key, value, valid, thresholds, context, gradient,
-    query_gradient, key_gradient, value_gradient, heads, length, scale,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
+    query_gradient, key_gradient, value_gradient, heads, length,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
     row, at, place, inside = _places(heads, length, ROWS, WIDTH, SIZE)
     real = tl.load(valid + at, mask=row < length, other=0) != 0
@@ -100,7 +102,7 @@ def _backward(  # type: ignore[no-untyped-def]
     # Of what is stored pruned, what was pruned is 0, hence below the threshold, too.
     context_threshold = tl.load(thresholds + 4).to(tl.float32)
     g = _enter(g, c, context_threshold, tl.load(thresholds + 9).to(tl.float32), rows)
-    p = _probabilities(q, k, real, row, length, scale)
+    p = _probabilities(q, k, real, row, length, SCALE)
     kept = _prune(p, probability_threshold, entries)
     dv = tl.dot(tl.trans(kept), g, input_precision="ieee").to(q.dtype)
     dv = _enter(dv, v, value_threshold, tl.load(thresholds + 7).to(tl.float32), rows)
@@ -111,10 +113,10 @@ def _backward(  # type: ignore[no-untyped-def]
     ds = p32 * (dp - tl.sum(dp * p32, axis=1)[:, None])
     ds = tl.where(real[None, :], ds, 0.0).to(q.dtype)  # a masked score passes nothing
     ds = _prune(ds, tl.load(thresholds + 8).to(tl.float32), entries)
-    dq = (tl.dot(ds, k, input_precision="ieee") * scale).to(q.dtype)
+    dq = (tl.dot(ds, k, input_precision="ieee") * SCALE).to(q.dtype)
     dq = _enter(dq, q, query_threshold, tl.load(thresholds + 5).to(tl.float32), rows)
     tl.store(query_gradient + place, dq, mask=inside)
-    dk = (tl.dot(tl.trans(ds), q, input_precision="ieee") * scale).to(q.dtype)
+    dk = (tl.dot(tl.trans(ds), q, input_precision="ieee") * SCALE).to(q.dtype)
     dk = _enter(dk, k, key_threshold, tl.load(thresholds + 6).to(tl.float32), rows)
     tl.store(key_gradient + place, dk, mask=inside)
 
@@ -129,8 +131,8 @@ class _Attention(torch.autograd.Function):
         context = torch.empty_like(query)
         batch, length, heads, size = query.shape
         _forward[(batch * heads,)](
-            query, key, value, valid_mask, thresholds, context, heads, length, size**-0.5,
-            **_shape(length, size), num_warps=4,
+            query, key, value, valid_mask, thresholds, context, heads, length,
+            **_shape(length, size), num_warps=FORWARD_WARPS,
         )  # fmt: skip
         ctx.save_for_backward(query, key, value, valid_mask, thresholds, context)
         return context
@@ -142,15 +144,16 @@ class _Attention(torch.autograd.Function):
         made = tuple(torch.empty_like(query) for _ in range(3))
         _backward[(batch * heads,)](
             query, key, value, valid_mask, thresholds, context, gradient.contiguous(), *made,
-            heads, length, size**-0.5, **_shape(length, size), num_warps=8,
+            heads, length, **_shape(length, size), num_warps=BACKWARD_WARPS,
         )  # fmt: skip
         return *made, None, None
 
 
-def _shape(length: int, size: int) -> dict[str, int]:
+def _shape(length: int, size: int) -> dict[str, float]:
     # Powers of two, at least what tl.dot takes.
     rows, width = (max(16, 1 << (number - 1).bit_length()) for number in (length, size))
-    return {"ROWS": rows, "WIDTH": width, "SIZE": size}
+    # A compiled graph passes numbers as float64, in which all that they meet is then computed.
+    return {"ROWS": rows, "WIDTH": width, "SIZE": size, "SCALE": size**-0.5}
 
 
 def attention(
@@ -201,6 +204,7 @@ def attention(
         for product in PRODUCTS
     ]
     one = torch.ones((), dtype=query.dtype, device=query.device)
-    thresholds = torch.stack([one * number for number in numbers])  # inputs of a compiled graph
+    # Inputs of a compiled graph, rounded to the type that they are compared in.
+    thresholds = torch.stack([one * number for number in numbers]).to(query.dtype)
     operands = (item.contiguous() for item in (query, key, value))
     return _Attention.apply(*operands, valid_mask.contiguous(), thresholds)

@@ -53,10 +53,13 @@ def limit(threshold: float | Tensor, values: Tensor) -> float | Tensor:
     """What values are compared with: the largest number that is pruned.
 
     While a graph is compiled it is the threshold itself, as a tensor: a threshold that changes is
-    an input of the graph then, where a number would be part of it and compile it anew.
+    an input of the graph then, where a number would be part of it and compile it anew. It is
+    rounded where it is compared, which costs no kernel of its own; a kernel that computes in
+    float32 what is stored in bf16 may leave that out, and prunes what equals a threshold that was
+    rounded down.
     """
     if isinstance(threshold, Tensor):
-        return threshold.to(values.dtype)
+        return threshold
     if torch.compiler.is_compiling():
         return torch.ones((), dtype=values.dtype, device=values.device) * threshold
     return below(threshold, values.dtype)
@@ -70,7 +73,8 @@ def apply_rule(
         rule = rule(values, valid_mask)
     if isinstance(rule, TopK):
         return keep_top_k(values, rule, valid_mask)
-    return prune(values, rule * scale, valid_mask)
+    # A product with 1 would be a kernel of its own in a compiled graph.
+    return prune(values, rule if scale == 1 else rule * scale, valid_mask)
 
 
 def prune_gradient(
@@ -106,7 +110,7 @@ def _where_kept(
     kept_by: Tensor, limit: Tensor, values: Tensor, valid_mask: Tensor | None
 ) -> Tensor:
     """In a compiled graph, which makes one pass of it: values, or 0 where `kept_by` is below."""
-    below = kept_by.abs() < limit
+    below = kept_by.abs() < limit.to(kept_by.dtype)
     return torch.where(below if valid_mask is None else below & valid_mask, 0, values)
 
 
