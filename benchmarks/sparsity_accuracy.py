@@ -3,17 +3,19 @@
 Trains each model dense, with sparse activations, with sparse gradients and with both, from the same
 seeds and with a ramp, and compares on the validation split: the difference to dense with a 95 %
 interval by a bootstrap over seeds and examples, beside the densities that were measured. The target
-is that its lower bound lies above −1.5 points. Activations have one density at every place or, with
---net, one by operation, which leaves half of all stored values. Prints a table and one JSON object,
-which also lies in --out beside the models and, in each model's folder, which examples it answers
-correctly.
+is that its lower bound lies above −1.5 points. For a final figure --splits opens the test split, on
+record, alone or beside the other, which narrows the interval. Activations have one density at every
+place or, with --net, one by operation, which leaves half of all stored values. Prints a table and
+one JSON object, which also lies in --out beside the models and, in each model's folder, which
+examples it answers correctly.
 
 A run that was stopped goes on where it was. Trainings are processes of one thread each; of several
 devices they take turns.
 
     python benchmarks/sparsity_accuracy.py [--models bert-mini minilm] [--seeds 5]
         [--variants dense activations gradients both] [--net] [--dense-residual] [--workers 2]
-        [--devices cpu] [--recipe epochs=4 learning_rate=1e-3] [--out FOLDER] [--plot FILE]
+        [--devices cpu] [--splits validation] [--recipe epochs=4 learning_rate=1e-3]
+        [--out FOLDER] [--plot FILE]
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import argparse
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,7 @@ from training.trainings import CORRECT, MINILM, Training, prepare_teacher, run, 
 from model.policy import PruningPolicy
 from model.recipe import Recipe
 from model.statistics import paired_difference
-from model.trained import TrainedModel
+from model.trained import TrainedModel, final_test
 
 MODELS: dict[str, tuple[Any, str | None, Recipe]] = {
     "bert-mini": ("bert-mini", None, Recipe(learning_rate=5e-4, warmup_epochs=0.5)),
@@ -72,15 +75,16 @@ def main() -> None:
     ]
     prepare_teacher(task_of(given.task, given.sequence_length), trainings, given.devices[0])
     done = run(trainings, given.workers, given.devices, given.minutes)
+    sizes = task_of(given.task, given.sequence_length).sizes
     result = {
         "task": given.task,
-        "n": task_of(given.task, given.sequence_length).sizes["validation"],
-        "split": "validation",
+        "n": sum(sizes[split] for split in given.splits),
+        "splits": given.splits,
         "margin": MARGIN,
         "gradients_off": given.gradients_off,
         "devices": given.devices,
         "torch": torch.__version__,
-        "models": {model: compare(model, done) for model in given.models},
+        "models": {model: compare(model, done, given.splits) for model in given.models},
     }
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -98,6 +102,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     made.add_argument("--seeds", type=int, default=5)
     made.add_argument("--task", default="movie-sentences")
+    made.add_argument(
+        "--splits", nargs="+", choices=("validation", "test"), default=["validation"],
+        help="examples of which splits are compared; test is for what is chosen already",
+    )  # fmt: skip
     made.add_argument("--sequence-length", type=int, help="tokens; default: the task's")
     made.add_argument("--activation-density", type=float, default=0.5)
     made.add_argument(
@@ -156,10 +164,20 @@ def training_of(given: argparse.Namespace, model: str, variant: str, seed: int) 
     )  # fmt: skip
 
 
-def compare(model: str, done: list[Training]) -> dict[str, Any]:
+def answers_of(training: Training, splits: Sequence[str]) -> np.ndarray:
+    """Whether each example of these splits is answered correctly, one split after the other."""
+    found = {}
+    if "validation" in splits:
+        found["validation"] = np.load(training.folder / CORRECT)
+    if "test" in splits:
+        found["test"] = np.array(final_test(TrainedModel.load(training.folder)).test_correct)
+    return np.concatenate([found[split] for split in splits])
+
+
+def compare(model: str, done: list[Training], splits: Sequence[str]) -> dict[str, Any]:
     """Each variant's accuracies and densities, and its difference to dense over common seeds."""
     trainings = {(t.variant, t.seed): t for t in done if t.model == model}
-    answers = {key: np.load(t.folder / CORRECT) for key, t in trainings.items()}
+    answers = {key: answers_of(t, splits) for key, t in trainings.items()}
     made: dict[str, Any] = {}
     for variant in dict.fromkeys(variant for variant, _ in trainings):
         seeds = [seed for kind, seed in trainings if kind == variant]
@@ -200,8 +218,8 @@ def densities(training: Training) -> dict[str, Any]:
 
 def print_result(result: dict[str, Any]) -> None:
     print(
-        f"{result['task']}, validation split, n = {result['n']:,}; densities over all real entries,"
-        " in brackets at the places that are pruned; the gradients of"
+        f"{result['task']}, {' and '.join(result['splits'])} split, n = {result['n']:,};"
+        " densities over all real entries, in brackets at the places that are pruned; gradients of"
         f" {' and '.join(result['gradients_off']) or 'no product'} are left alone"
     )
     head = ("", "seeds", "accuracy", "difference to dense", "95 % interval", "target",

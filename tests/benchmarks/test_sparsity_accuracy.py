@@ -68,7 +68,7 @@ def test_trains_in_processes_compares_and_goes_on(
     *lines, last = capsys.readouterr().out.splitlines()
     result = json.loads(last)
     assert result == json.loads((tmp_path / "result.json").read_text())
-    assert (result["n"], result["split"], result["margin"]) == (36, "validation", -0.015)
+    assert (result["n"], result["splits"], result["margin"]) == (36, ["validation"], -0.015)
     rows = result["models"]["tiny"]
     made = {
         name: [TrainedModel.load(tmp_path / "tiny" / f"{name}-{seed}") for seed in range(2)]
@@ -98,6 +98,28 @@ def test_trains_in_processes_compares_and_goes_on(
     run(monkeypatch, task, tmp_path, *options, "--plot", str(page))
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
     assert "2 layers of 16" in page.read_text() and not list(tmp_path.rglob("sweep.json"))
+    assert not list(tmp_path.rglob("test_openings.json"))
+
+    run(monkeypatch, task, tmp_path, *options, "--splits", "validation", "test")
+    *lines, last = capsys.readouterr().out.splitlines()
+    opened = json.loads(last)
+    assert opened["n"] == 36 + 36 and "validation and test split, n = 72" in "\n".join(lines)
+    tested = {
+        name: [
+            np.append(one, json.loads((model.path / "test.json").read_text())["test_correct"])
+            for one, model in zip(answers[name], models, strict=True)
+        ]
+        for name, models in made.items()
+    }
+    assert opened["models"]["tiny"]["both"]["accuracy"] == [a.mean() for a in tested["both"]]
+    found = paired_difference(tested["both"], tested["dense"])
+    difference = opened["models"]["tiny"]["both"]["difference"]
+    assert difference == {**vars(found), "met": found.low > -0.015}
+    for model in made["dense"]:
+        assert len(json.loads((model.path / "test_openings.json").read_text())) == 1
+    run(monkeypatch, task, tmp_path, *options, "--splits", "test")
+    alone = json.loads(capsys.readouterr().out.splitlines()[-1])["models"]["tiny"]
+    assert alone["both"]["accuracy"] == [a[36:].mean() for a in tested["both"]]
     after = [model.path.joinpath("training.json").stat().st_mtime_ns for model in made["both"]]
     assert after == before
 
