@@ -47,9 +47,12 @@ MODELS: dict[str, Any] = {
 
 TRANSFER = Recipe(epochs=3.0, batch_size=128, transfer_texts=60_000)
 FINE_TUNING = Recipe(epochs=2.0, learning_rate=1e-4, decay=0.9, distillation=0.0, dropout=0.1)
+DROPOUT = Recipe(epochs=8.0, dropout=0.3)
 RECIPES: dict[str, tuple[Recipe, str | None]] = {
     "fine-tuning": (FINE_TUNING, "minilm"),
     "default": (Recipe(), None),
+    "dropout": (DROPOUT, None),
+    "dropout-slower": (replace(DROPOUT, learning_rate=5e-4, warmup_epochs=0.5), None),
     "from-minilm": (Recipe(learning_rate=3e-4), "minilm"),
     "hidden": (Recipe(hidden_distillation=1.0), None),
     "transfer": (TRANSFER, None),
