@@ -43,7 +43,9 @@ MODELS: dict[str, tuple[Any, str | None, Recipe]] = {
     "minilm": (
         MINILM,
         "minilm",
-        Recipe(epochs=5.0, learning_rate=1e-4, decay=0.9),
+        Recipe(
+            epochs=3.0, batch_size=128, learning_rate=2e-4, decay=0.9, transfer_texts=34_000
+        ),
     ),
 }
 """Design, what its layers start from, and how it is trained."""

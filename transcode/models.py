@@ -42,6 +42,10 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="Of AdamW; default: the recipe's, for layers from scratch.")
     ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(help="Share of hidden values and probabilities dropped in training."),
+    ] = None,
     transfer_texts: Annotated[
         int | None,
         typer.Option(help="IMDB sentences without labels that the teacher answers.", min=0),
@@ -80,6 +84,7 @@ def train(
     given = {
         "epochs": epochs,
         "learning_rate": learning_rate,
+        "dropout": dropout,
         "transfer_texts": transfer_texts,
         "hidden_distillation": hidden_distillation,
     }
