@@ -55,7 +55,8 @@ def test_options_become_a_recipe_and_a_start(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(transcode.training, "train_one", train_one)
     options = ["--epochs", "2", "--learning-rate", "3e-4", "--dropout", "0.3",
-               "--transfer-texts", "500", "--hidden-distillation", "0.5", "--encoder", "minilm", "--device", "cuda:1",
+               "--transfer-texts", "500", "--hidden-distillation", "0.5",
+               "--encoder", "minilm", "--device", "cuda:1",
                "--trace-at", "0", "--trace-at", "0.5"]  # fmt: skip
     done = CliRunner().invoke(app, ["train", "bert-tiny", "--json", "--quiet", *options])
     assert done.exit_code == 0, done.output
