@@ -267,7 +267,8 @@ class DynaProp:
 
         Parameters
         ----------
-        values : [batch, positions, width] or, in attention, [batch, heads, positions, width]
+        values : [batch, positions, width] or, in attention, [batch, heads, positions, width]; in a
+            compiled graph also [batch, positions, heads, width]
         layer, operation : the place
         valid_mask : bool, broadcasts with `values`
         members : indices of the layer's heads that `values` has, or empty where it has them all

@@ -155,19 +155,19 @@ class FlexiBertLayer(nn.Module):
     ) -> Tensor:
         """One of query, key and value, [batch, heads, sequence, head_size].
 
-        It is pruned as the product writes it, position by position, so that a compiled graph turns
-        a gradient round and prunes it in one pass; what looks on is shown head by head.
+        A compiled graph prunes it position by position, as the product writes it, and so turns its
+        gradient round and prunes it in one pass.
         """
         made = module(hidden).unflatten(2, (len(numbers), self.head_size))
-        watched = self.pruner.watched
-        if watched:
+        by_head = not torch.compiler.is_compiling()
+        if by_head:
             made = made.transpose(1, 2)
         else:
             rows = rows.transpose(1, 2)
         members = self.heads.place(numbers)
         made = self.pruner.product(made, self.index, name, rows, members)
         made = self.pruner.store(made, self.index, name, rows, members)
-        return made if watched else made.transpose(1, 2)
+        return made if by_head else made.transpose(1, 2)
 
     def _linear(self, module: nn.Linear, values: Tensor, name: str, rows: Tensor) -> Tensor:
         return self.pruner.product(module(values), self.index, name, rows)
