@@ -289,8 +289,7 @@ FIELDS: dict[str, tuple[tuple[str, int], ...]] = {
         *_prefixed("copy", (("enable", 1), *_IMAGE)),
     ),
 }
-"""Fields of each kind of descriptor, first to last from bit OPCODE_BITS on, with their bits;
-negative for a signed field."""
+"""Fields of each kind of descriptor in order from bit OPCODE_BITS on; bits negative if signed."""
 
 MOST_BIASES = 1 << dict(FIELDS["step"])["bias"]
 """Biases of the weight buffer that a step can name: the first ones, if there are more."""

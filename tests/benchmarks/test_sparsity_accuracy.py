@@ -100,7 +100,7 @@ def test_trains_in_processes_compares_and_goes_on(
     assert "2 layers of 16" in page.read_text() and not list(tmp_path.rglob("sweep.json"))
     assert not list(tmp_path.rglob("test_openings.json"))
 
-    run(monkeypatch, task, tmp_path, *options, "--splits", "validation", "test")
+    run(monkeypatch, task, tmp_path, *options, "--splits", "test", "validation", "test")
     *lines, last = capsys.readouterr().out.splitlines()
     opened = json.loads(last)
     assert opened["n"] == 36 + 36 and "validation and test split, n = 72" in "\n".join(lines)
