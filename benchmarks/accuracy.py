@@ -25,6 +25,7 @@ import transformers
 from training.trainings import MINILM, Training, prepare_teacher, run, say, task_of
 
 from model.baseline import fit_baseline
+from model.data import Task, load_task, open_test
 from model.recipe import Recipe
 from model.statistics import paired_difference
 from model.trained import FinalTest, TrainedModel, final_test
@@ -48,6 +49,10 @@ MODELS: dict[str, Any] = {
 TRANSFER = Recipe(epochs=3.0, batch_size=128, transfer_texts=60_000)
 FINE_TUNING = Recipe(epochs=2.0, learning_rate=1e-4, decay=0.9, distillation=0.0, dropout=0.1)
 DROPOUT = Recipe(epochs=8.0, dropout=0.3)
+CORPUS = Recipe(
+    epochs=3.0, batch_size=256, learning_rate=1.5e-3, dropout=0.1, hidden_distillation=1.0,
+    transfer_texts=186_000,
+)  # fmt: skip
 RECIPES: dict[str, tuple[Recipe, str | None]] = {
     "fine-tuning": (FINE_TUNING, "minilm"),
     "default": (Recipe(), None),
@@ -58,8 +63,16 @@ RECIPES: dict[str, tuple[Recipe, str | None]] = {
     "transfer": (TRANSFER, None),
     "transfer-hidden": (replace(TRANSFER, hidden_distillation=1.0), None),
     "transfer-from-minilm": (TRANSFER, "minilm"),
-}
-"""How a model is trained, and what its layers start from."""
+    "corpus": (CORPUS, None),
+    "corpus-from-minilm": (replace(CORPUS, learning_rate=5e-4), "minilm"),
+    "intermediate": (replace(CORPUS, intermediate_task="imdb"), None),
+    "intermediate-from-minilm": (
+        replace(CORPUS, learning_rate=5e-4, intermediate_task="imdb"), "minilm",
+    ),
+}  # fmt: skip
+"""How a model is trained, and what its layers start from. CORPUS takes a GPU: the teacher's hidden
+states are learned for all of IMDB's sentences; "intermediate" ones have a teacher who knows the
+labels of IMDB's reviews, and stand beside a baseline that learns them, too."""
 
 
 def main() -> None:
@@ -90,8 +103,11 @@ def main() -> None:
     }
     for model in given.models:
         result["models"][model] = of_model([made for made in done if made.model == model])
+    add_wider_baselines(task, result["models"], given.out)
     print_result(result)
     (given.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    for row in result["models"].values():
+        del row["correct"]  # too long to print, and it lies in --out
     print(json.dumps(result))
 
 
@@ -146,15 +162,32 @@ def of_model(trainings: list[Training]) -> dict[str, Any]:
 
 def of_tests(tests: list[FinalTest]) -> dict[str, Any]:
     """Accuracies of the test split, and the paired difference to the baseline."""
-    difference = paired_difference(
-        [t.test_correct for t in tests], [t.baseline_correct for t in tests]
-    )
+    found = paired_difference([t.test_correct for t in tests], [t.baseline_correct for t in tests])
     return {
         "test": [test.test_accuracy for test in tests],
         "test_n": tests[0].test_n,
         "baseline_test": tests[0].baseline_test_accuracy,
-        "difference": asdict(difference),
+        "difference": asdict(found),
+        "correct": [list(t.test_correct) for t in tests],
     }
+
+
+def add_wider_baselines(task: Task, models: dict[str, Any], out: Path) -> None:
+    """Where a model's teacher knows another task: the difference to a baseline that does, too."""
+    rows = [row for row in models.values() if row["recipe_fields"]["intermediate_task"]]
+    for name in {row["recipe_fields"]["intermediate_task"] for row in rows}:
+        baseline = fit_baseline(task, load_task(name).train)
+        test = open_test(task, out / "test_openings.json", f"TF-IDF that learns {name}, too")
+        answers = baseline.correct(test)
+        for row in rows:
+            if row["recipe_fields"]["intermediate_task"] == name:
+                found = paired_difference(row["correct"], [answers] * len(row["correct"]))
+                row["wider_baseline"] = {
+                    "task": name,
+                    "validation_accuracy": baseline.validation_accuracy,
+                    "test": float(answers.mean()),
+                    "difference": asdict(found),
+                }
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -164,10 +197,20 @@ def print_result(result: dict[str, Any]) -> None:
             chosen = ", chosen" if name == row["recipe"] else ""
             print(f"{model}, {name}: validation {spread(accuracies)} (n = {row['validation_n']})"
                   f"{chosen}")  # fmt: skip
-        found = row["difference"]
         print(f"{model}: test {spread(row['test'])} (n = {row['test_n']}), TF-IDF"
-              f" {row['baseline_test']:.2%}, difference {100 * found['mean']:+.2f} points, 95 %"
-              f" interval {100 * found['low']:+.2f} to {100 * found['high']:+.2f}")  # fmt: skip
+              f" {row['baseline_test']:.2%}, {difference(row['difference'])}")  # fmt: skip
+        if wider := row.get("wider_baseline"):
+            print(f"{model}: TF-IDF that learns {wider['task']}, too, validation"
+                  f" {wider['validation_accuracy']:.2%}, test {wider['test']:.2%},"
+                  f" {difference(wider['difference'])}")  # fmt: skip
+
+
+def difference(found: dict[str, Any]) -> str:
+    """A paired difference with its interval."""
+    return (
+        f"difference {100 * found['mean']:+.2f} points, 95 % interval {100 * found['low']:+.2f} to"
+        f" {100 * found['high']:+.2f}"
+    )
 
 
 def spread(accuracies: list[float]) -> str:

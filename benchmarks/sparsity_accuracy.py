@@ -43,9 +43,7 @@ MODELS: dict[str, tuple[Any, str | None, Recipe]] = {
     "minilm": (
         MINILM,
         "minilm",
-        Recipe(
-            epochs=3.0, batch_size=128, learning_rate=2e-4, decay=0.9, transfer_texts=34_000
-        ),
+        Recipe(epochs=3.0, batch_size=128, learning_rate=2e-4, decay=0.9, transfer_texts=34_000),
     ),
 }
 """Design, what its layers start from, and how it is trained."""
@@ -165,7 +163,7 @@ def training_of(given: argparse.Namespace, model: str, variant: str, seed: int) 
             policy["ramp"] = {"steps": max(1, round(given.ramp * steps))}
     return Training(
         model, design, encoder, variant, seed, given.task, given.sequence_length, recipe, policy,
-        given.out / model / f"{variant}-{seed}", TRACE_AT,
+        given.out / model / f"{variant}-{seed}", TRACE_AT, "test" in given.splits,
     )  # fmt: skip
 
 

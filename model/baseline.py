@@ -42,22 +42,30 @@ def _strings(split: Split) -> list[str]:
     return [joined(text) for text in split.texts]
 
 
-def fit_baseline(task: Task) -> Baseline:
+def fit_baseline(task: Task, further: Split | None = None) -> Baseline:
     """Fit the baseline on the training split, its C chosen on the validation split.
 
     It reads whole texts, also where a model's are cut; of a pair, both in one bag.
+
+    Parameters
+    ----------
+    further
+        Texts of another task of the same labels, to learn beside the training split.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    train = vectorizer.fit_transform(_strings(task.train))
+    texts, labels = _strings(task.train), task.train.labels
+    if further is not None:
+        texts, labels = texts + _strings(further), np.append(labels, further.labels)
+    train = vectorizer.fit_transform(texts)
     validation = vectorizer.transform(_strings(task.validation))
     best: tuple[float, float, Any] | None = None
     for strength in STRENGTHS:
         classifier = LogisticRegression(C=strength, max_iter=1000)
-        classifier.fit(train, task.train.labels)
+        classifier.fit(train, labels)
         accuracy = float((classifier.predict(validation) == task.validation.labels).mean())
         if best is None or accuracy > best[0]:
             best = (accuracy, strength, classifier)

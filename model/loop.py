@@ -196,7 +196,7 @@ class Optimizer:
             for name, parameter in self.model.named_parameters():
                 if parameter is not self.embedding:
                     parameter.copy_(kept[f"parameter.{name}"])
-            self.embedding[self.rows] = kept["embedding.rows"]
+            self.embedding[self.rows] = kept["embedding.rows"].to(self.embedding.device)
         self.moments.copy_(kept["embedding.moments"])
         self.counts.copy_(kept["embedding.counts"])
         state: dict[int, dict[str, Tensor]] = {}

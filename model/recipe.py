@@ -24,6 +24,12 @@ def check_ranges(
             raise ValueError(f"{name} must be between 0 and 1, not {getattr(recipe, name)}")
 
 
+FURTHER: dict[str, int | str] = {
+    "hidden_distillation": 0, "transfer_texts": 0, "intermediate_task": "",
+}  # fmt: skip
+"""Fields of a recipe that ask more of the teacher than its answers, and what asks for nothing."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Learning rate by step: a rise, a constant trunk, a linear fall to zero.
@@ -87,6 +93,8 @@ class Recipe:
     transfer_texts
         Sentences without labels that an epoch has beside the training split, which the teacher
         answers (`model.distillation.transfer_texts`); they are learned from its answers alone.
+    intermediate_task
+        Task of the same labels that the teacher learns first (see `TeacherRecipe`); none if empty.
     """
 
     epochs: float = 4.0
@@ -102,6 +110,7 @@ class Recipe:
     dropout: float = 0.0
     hidden_distillation: float = 0.0
     transfer_texts: int = 0
+    intermediate_task: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what no training can follow."""
@@ -116,11 +125,11 @@ class Recipe:
         if self.transfer_texts < 0:
             raise ValueError(f"transfer_texts must be at least 0, not {self.transfer_texts}")
         if self.distillation == 0:
-            for name in ("hidden_distillation", "transfer_texts"):
-                if getattr(self, name):
+            for name, none in FURTHER.items():
+                if getattr(self, name) != none:
                     raise ValueError(
-                        f"{name} must be 0 without distillation, which asks the teacher, not"
-                        f" {getattr(self, name)}"
+                        f"{name} must be {none!r} without distillation, which asks the teacher, not"
+                        f" {getattr(self, name)!r}"
                     )
 
     @classmethod
@@ -145,8 +154,7 @@ class Recipe:
 
         So that trainings without them keep the name that they had before there were any.
         """
-        further = ("hidden_distillation", "transfer_texts")
-        return {k: v for k, v in asdict(self).items() if v or k not in further}
+        return {k: v for k, v in asdict(self).items() if v or k not in FURTHER}
 
     def rung(self, fraction: float) -> "Recipe":
         """The recipe of a rung of successive halving, ``fraction`` of the whole training."""

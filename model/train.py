@@ -25,7 +25,14 @@ from model.policy import PruningPolicy
 from model.quiet import quiet
 from model.recipe import Recipe
 from model.space import TransformerDesign
-from model.teacher import Teacher, fast_tokenizer, fine_tuned_teacher, model_inputs, predict
+from model.teacher import (
+    Teacher,
+    TeacherRecipe,
+    fast_tokenizer,
+    fine_tuned_teacher,
+    model_inputs,
+    predict,
+)
 from model.threshold_profiling import ThresholdRefresh
 from model.thresholds import thresholds_in_force
 from model.tokens import Tokens, evaluation_batches, tokenize, training_batches
@@ -187,7 +194,8 @@ def _prepare_lessons(job: Job, progress: ProgressCallback | None) -> _Lessons:
     further = transfer_texts(job.task, job.recipe.transfer_texts)
     if job.recipe.distillation == 0:
         return _Lessons(further)
-    teacher = fine_tuned_teacher(job.task, progress=progress, device=job.device)
+    taught = TeacherRecipe(intermediate_task=job.recipe.intermediate_task)
+    teacher = fine_tuned_teacher(job.task, taught, progress, job.device)
     return _Lessons(further, teacher, teacher.logits(job.task, progress, further, job.device))
 
 

@@ -50,12 +50,19 @@ class DynaPropTrainer:
         """Fine-tune the teacher and keep its logits, unless that was done before."""
         if self.recipe.distillation == 0:
             return
-        from model.teacher import fine_tuned_teacher
+        from model.distillation import transfer_texts
+        from model.teacher import TeacherRecipe, fine_tuned_teacher
 
         loaded = _task(task, sequence_length)
         fine_tuned_teacher(
-            loaded, progress=lambda now: progress(0.8 * now.fraction, now.phase)
-        ).logits(loaded, lambda now: progress(0.8 + 0.2 * now.fraction, now.phase))
+            loaded,
+            TeacherRecipe(intermediate_task=self.recipe.intermediate_task),
+            lambda now: progress(0.8 * now.fraction, now.phase),
+        ).logits(
+            loaded,
+            lambda now: progress(0.8 + 0.2 * now.fraction, now.phase),
+            transfer_texts(loaded, self.recipe.transfer_texts),
+        )
 
     def train(self, job: TrainingJob) -> TrainingResult:
         """Train a model, going on from the rung below; above rung 0 it is calibrated, too."""

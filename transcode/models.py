@@ -53,6 +53,10 @@ def train(
     hidden_distillation: Annotated[
         float | None, typer.Option(help="Weight of the loss of hidden states against a teacher's.")
     ] = None,
+    intermediate_task: Annotated[
+        str | None,
+        typer.Option(help='Task of the same labels that the teacher learns first, such as "imdb".'),
+    ] = None,
     sequence_length: Annotated[
         int | None, typer.Option(help="Tokens at which texts are cut; default: the task's.")
     ] = None,
@@ -87,6 +91,7 @@ def train(
         "dropout": dropout,
         "transfer_texts": transfer_texts,
         "hidden_distillation": hidden_distillation,
+        "intermediate_task": intermediate_task,
     }
     recipe = Recipe.load({name: value for name, value in given.items() if value is not None})
     chosen = {

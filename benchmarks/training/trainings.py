@@ -19,8 +19,9 @@ import torch
 from model.data import Task, load_task
 from model.distillation import transfer_texts
 from model.recipe import Recipe
-from model.teacher import fine_tuned_teacher
+from model.teacher import TeacherRecipe, fine_tuned_teacher
 from model.train import train
+from model.trained import final_test
 
 MINILM = {"layers": [{"hidden": 384, "heads": ["sa_sdp"] * 12, "feed_forward": [1536]}] * 6}
 """The design of the packaged MiniLM."""
@@ -31,7 +32,7 @@ CORRECT = "validation_correct.npy"
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """One training, as a process is given it."""
+    """One training, as a process is given it; a final one has its test split opened, too."""
 
     model: str
     design: Any
@@ -44,6 +45,7 @@ class Training:
     policy: dict[str, Any] | None
     folder: Path
     trace_at: tuple[float, ...] = ()
+    final: bool = False
 
 
 @functools.cache
@@ -52,15 +54,17 @@ def task_of(name: str, sequence_length: int | None) -> Task:
     return load_task(name, sequence_length)
 
 
-def prepare_teacher(
-    task: Task, trainings: Sequence[Training], device: str
-) -> None:
+def prepare_teacher(task: Task, trainings: Sequence[Training], device: str) -> None:
     """Have the teacher at hand, which processes would otherwise wait for each other to train."""
     device = device.partition(":")[0]
     torch.set_num_threads(os.cpu_count() or 1)
-    for count in sorted({t.recipe.transfer_texts for t in trainings if t.recipe.distillation > 0}):
-        say(f"the teacher's answers for {len(task.train):,} texts and {count:,} more")
-        teacher = fine_tuned_teacher(task, device=device)
+    recipes = [t.recipe for t in trainings if t.recipe.distillation > 0]
+    for first, count in sorted({(r.intermediate_task, r.transfer_texts) for r in recipes}):
+        say(
+            f"the teacher{f', who learns {first} first' if first else ''}: its answers for"
+            f" {len(task.train):,} texts and {count:,} more"
+        )
+        teacher = fine_tuned_teacher(task, TeacherRecipe(intermediate_task=first), device=device)
         teacher.logits(task, further=transfer_texts(task, count), device=device)
 
 
@@ -128,6 +132,8 @@ def train_one(training: Training) -> float:
     kept = training.folder / CORRECT
     if not kept.exists():
         np.save(kept, made.correct(task.validation))
+    if training.final:
+        final_test(made, task)
     return float(np.load(kept).mean())
 
 

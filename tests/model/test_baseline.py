@@ -7,7 +7,7 @@ from tiny import tiny_pairs, tiny_task
 
 from model import baseline
 from model.baseline import fit_baseline
-from model.data import open_test
+from model.data import Split, open_test
 
 
 def test_the_strength_is_the_best_on_validation(tmp_path: Path) -> None:
@@ -18,6 +18,15 @@ def test_the_strength_is_the_best_on_validation(tmp_path: Path) -> None:
     assert found.strength in baseline.STRENGTHS
     test = open_test(task, tmp_path / "openings.json", "a test of the baseline")
     assert found.correct(test).shape == (36,) and found.correct(test).mean() > 0.9
+
+
+def test_it_learns_another_tasks_texts_when_asked() -> None:
+    task = tiny_task()
+    texts = tuple(f"a {word} thing" for word in ("sorry", "fine") for _ in range(40))
+    found = fit_baseline(task, Split("train", texts, np.repeat([0, 1], 40)))
+    unknown = Split("test", ("sorry indeed", "fine indeed"), np.array([0, 1]))
+    assert found.correct(unknown).all() and found.accuracy(task.validation) > 0.9
+    assert not fit_baseline(task).correct(unknown).all()  # it knows neither word
 
 
 def test_of_a_pair_both_texts_are_read() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from test_train import POLICY, RECIPE, TASK, shorten, stopping
-from tiny import SMALL, same
+from tiny import SMALL, FakeTeacher, same
 
 from model import initial, loop, teacher, train
 from model.from_bert import from_bert
@@ -101,7 +101,7 @@ def test_hidden_states_and_texts_without_labels_are_learned_and_resumed(
     monkeypatch.setattr(train, "transfer_texts", lambda task, count: SENTENCES[:count])
     recipe = TeacherRecipe(epochs=2, batch_size=8, learning_rate=5e-3)
     monkeypatch.setattr(
-        train, "fine_tuned_teacher", lambda task, **other: fine_tuned_teacher(task, recipe)
+        train, "fine_tuned_teacher", lambda task, *other: fine_tuned_teacher(task, recipe)
     )
     reference = taught(tmp_path / "reference")
     assert reference.steps == 2 * (168 + 24) // 8
@@ -121,13 +121,30 @@ def test_hidden_states_and_texts_without_labels_are_learned_and_resumed(
     np.testing.assert_allclose(logits[:168], alone, rtol=1e-4)  # sums of other batches round
 
 
+def test_the_teacher_learns_the_intermediate_task_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TeacherRecipe] = []
+
+    def note(task: object, recipe: TeacherRecipe, *_: object) -> FakeTeacher:
+        asked.append(recipe)
+        return FakeTeacher()
+
+    monkeypatch.setattr(train, "fine_tuned_teacher", note)
+    recipe = Recipe(epochs=0.05, batch_size=8, intermediate_task="imdb")
+    made = train.train(SMALL, TASK, POLICY, recipe, 1, tmp_path / "model")
+    assert asked == [TeacherRecipe(intermediate_task="imdb")]
+    assert made.recipe.intermediate_task == "imdb"
+    assert "intermediate_task imdb" in (tmp_path / "model" / "README.md").read_text()
+
+
 def test_hidden_states_change_what_is_learned(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(teacher, "pretrained_classifier", small_bert)
     short = TeacherRecipe(epochs=0.5, batch_size=8)
     monkeypatch.setattr(
-        train, "fine_tuned_teacher", lambda task, **other: fine_tuned_teacher(task, short)
+        train, "fine_tuned_teacher", lambda task, *other: fine_tuned_teacher(task, short)
     )
     hidden = Recipe(epochs=0.2, batch_size=8, hidden_distillation=0.5)
     plain = Recipe(epochs=0.2, batch_size=8)

@@ -40,6 +40,10 @@ def test_what_no_training_can_follow_is_refused() -> None:
             "hidden_distillation must be 0 without distillation, which asks the teacher, not 1.0",
         ),
         ({"distillation": 0, "transfer_texts": 9}, "transfer_texts must be 0 without distillation"),
+        (
+            {"distillation": 0, "intermediate_task": "imdb"},
+            "intermediate_task must be '' without distillation, which asks the teacher, not 'imdb'",
+        ),
         ({"learning_rat": 1e-3}, "unknown key 'learning_rat'"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -49,7 +53,8 @@ def test_what_no_training_can_follow_is_refused() -> None:
 
 def test_a_training_is_known_by_what_is_asked_of_it() -> None:
     plain = Recipe(epochs=3.0).describe()
-    assert not {"hidden_distillation", "transfer_texts"} & set(plain) and len(plain) == 11
+    further = {"hidden_distillation", "transfer_texts", "intermediate_task"}
+    assert not further & set(plain) and len(plain) == 11
     assert Recipe.load(plain) == Recipe(epochs=3.0)
-    more = Recipe(hidden_distillation=0.5, transfer_texts=9)
+    more = Recipe(hidden_distillation=0.5, transfer_texts=9, intermediate_task="imdb")
     assert Recipe.load(more.describe()) == more

@@ -1,13 +1,14 @@
 """The teacher: fine-tuned once, cached, taken up after a kill."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from tiny import same, tiny_task
+from tiny import same, tiny_pairs, tiny_task
 
 from model import loop, teacher
 from model.loop import Progress
@@ -60,6 +61,29 @@ def test_another_recipe_or_task_is_another_teacher() -> None:
         fine_tuned_teacher(tiny_task(200), short).key,
     }
     assert len(keys) == 3
+
+
+def test_a_teacher_knows_what_its_intermediate_task_taught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, few = tiny_task(2400), tiny_task(30)
+    monkeypatch.setattr(teacher, "load_task", {"larger": first, "pairs": tiny_pairs()}.get)
+    short = TeacherRecipe(epochs=1, batch_size=8, learning_rate=5e-3)
+    alone = fine_tuned_teacher(few, short)
+    seen: list[Progress] = []
+    taught = fine_tuned_teacher(few, replace(short, intermediate_task="larger"), seen.append)
+    share = [
+        (predict(made.load(), first.validation, 32).argmax(1) == first.validation.labels).mean()
+        for made in (alone, taught)
+    ]
+    assert share[0] < 0.8 and share[1] > 0.95
+    assert len(seen) == 210 + 3 and taught.key != alone.key  # steps of the one and of the other
+    assert fine_tuned_teacher(first, short, seen.append) and len(seen) == 210 + 3  # is kept
+    about = json.loads((taught.path / "teacher.json").read_text())
+    assert about["task"]["split_hash"] == few.split_hash
+    assert about["intermediate"] == first.describe()
+    with pytest.raises(ValueError, match="must have the labels of tiny, bad, good; pairs has same"):
+        fine_tuned_teacher(few, replace(short, intermediate_task="pairs"))
 
 
 def test_an_interrupted_fine_tuning_ends_as_if_it_had_not_been(

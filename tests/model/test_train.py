@@ -349,18 +349,6 @@ def test_nothing_but_the_final_test_reads_the_test_split(
     assert same(model.model, reference.model)
 
 
-def test_distillation_is_cross_entropy_with_soft_answers() -> None:
-    rng = torch.Generator().manual_seed(0)
-    logits, targets = torch.randn(2, 5, 3, generator=rng)
-    labels = torch.tensor([0, 1, 2, 0, 1])
-    hard = torch.nn.functional.cross_entropy(logits, labels)
-    assert train.distillation_loss(logits, labels, None, 0.5, 2.0) == hard
-    teacher, own = (targets / 2).softmax(-1), (logits / 2).softmax(-1)
-    divergence = (teacher * (teacher / own).log()).sum(-1).mean()
-    found = train.distillation_loss(logits, labels, targets, 0.7, 2.0)
-    torch.testing.assert_close(found, 0.7 * 4 * divergence + 0.3 * hard)
-
-
 def test_a_rate_that_blows_up_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "distillation_loss", lambda logits, *_: logits.sum() * float("nan"))
     with pytest.raises(FloatingPointError, match="lower the learning rate"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hwgen.design import DesignBatch
+from model import distillation, teacher
 from model.calibration import Calibration
 from model.recipe import Recipe
 from model.trace import SparsityTrace
@@ -142,3 +143,21 @@ def test_check_looks_at_every_option():
 def test_the_name_tells_recipes_apart():
     assert DynaPropTrainer().name == "dynaprop"
     assert DynaPropTrainer(Recipe(distillation=0)).name == "dynaprop distillation=0"
+
+
+def test_the_teacher_of_a_search_is_prepared_as_its_recipe_asks(task, monkeypatch):
+    asked = []
+
+    class Teacher:
+        def logits(self, loaded, progress, further):
+            asked.append((loaded.train.name, len(further)))
+
+    def fine_tuned(loaded, recipe, progress):
+        asked.append(recipe.intermediate_task)
+        return Teacher()
+
+    monkeypatch.setattr(teacher, "fine_tuned_teacher", fine_tuned)
+    monkeypatch.setattr(distillation, "transfer_texts", lambda loaded, count: ("text",) * count)
+    recipe = Recipe(transfer_texts=3, intermediate_task="imdb")
+    DynaPropTrainer(recipe).prepare(task, 16, lambda fraction, phase: None)
+    assert asked == ["imdb", ("train", 3)]

@@ -56,14 +56,16 @@ def test_options_become_a_recipe_and_a_start(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(transcode.training, "train_one", train_one)
     options = ["--epochs", "2", "--learning-rate", "3e-4", "--dropout", "0.3",
                "--transfer-texts", "500", "--hidden-distillation", "0.5",
+               "--intermediate-task", "imdb",
                "--encoder", "minilm", "--device", "cuda:1",
                "--trace-at", "0", "--trace-at", "0.5"]  # fmt: skip
     done = CliRunner().invoke(app, ["train", "bert-tiny", "--json", "--quiet", *options])
     assert done.exit_code == 0, done.output
     (given,) = seen
     assert given[5] == Recipe(
-        epochs=2, learning_rate=3e-4, dropout=0.3, transfer_texts=500, hidden_distillation=0.5
-    )
+        epochs=2, learning_rate=3e-4, dropout=0.3, transfer_texts=500, hidden_distillation=0.5,
+        intermediate_task="imdb",
+    )  # fmt: skip
     assert given[9:] == ("minilm", "cuda:1", (0.0, 0.5))
 
 
