@@ -25,6 +25,10 @@ from model.thresholds import ThresholdTable
 CHECKPOINT_SECONDS = 15.0
 """Time between two checkpoints; it changes what a kill costs, never a result."""
 
+CHECKPOINT_COST = 0.75
+"""Seconds that a checkpoint may take; the next of one that takes longer is as much later, so that
+they never take more than a twentieth of a training."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -299,7 +303,7 @@ class Loop:
         epoch = -1
         per_epoch = len(self.epoch(0))
         begun, begun_step = time.monotonic(), self.step
-        before, saved = self.seconds, begun
+        before, saved, patience = self.seconds, begun, CHECKPOINT_SECONDS
         recent: list[float] = []
         device = next(self.optimizer.model.parameters()).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -319,9 +323,10 @@ class Loop:
                 now = time.monotonic()
                 self.seconds = before + now - begun
                 recent = [*recent[-19:], loss.item()]
-                if checkpoints and now - saved >= CHECKPOINT_SECONDS and self.step < until:
+                if checkpoints and now - saved >= patience and self.step < until:
                     self.save(self.checkpoint, self.identity)
-                    saved = now
+                    saved = time.monotonic()
+                    patience = CHECKPOINT_SECONDS * max(1.0, (saved - now) / CHECKPOINT_COST)
                 self._report((now - begun) / (self.step - begun_step), recent)
 
     def _report(self, seconds_a_step: float, recent: list[float]) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model import loop
 from model.loop import Loop, Optimizer
 from model.recipe import Schedule
 
@@ -113,13 +114,13 @@ def test_gradients_that_are_not_finite_are_an_error_and_change_nothing() -> None
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def words_loop(folder: Path) -> Loop:
+def words_loop(folder: Path, device: str = "cpu") -> Loop:
     """Eight steps on the same two texts."""
-    model = Words()
+    model = Words().to(device)
     return Loop(
         optimizer(model), Schedule(8, 0, 4), lambda _: [np.arange(2)] * 8,
-        lambda rows: model(IDS[rows]).square().sum(), 0, folder / "checkpoint.safetensors",
-        {"name": "whole"}, "training",
+        lambda rows: model(IDS[rows].to(device)).square().sum(), 0,
+        folder / "checkpoint.safetensors", {"name": "whole"}, "training",
     )  # fmt: skip
 
 
@@ -151,3 +152,39 @@ def test_a_checkpoint_that_was_cut_off_is_skipped(tmp_path: Path, left: float) -
         again.run(8, checkpoints=False)
         for name, value in whole.optimizer.tensors().items():
             assert torch.equal(value, again.optimizer.tensors()[name])
+
+
+@pytest.mark.parametrize(("cost", "gap"), [(0.25, 15), (0.75, 15), (3.0, 60)])
+def test_checkpoints_that_take_long_come_later(
+    cost: float, gap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes a second here, a checkpoint `cost`: at most a twentieth of the time."""
+    clock, saves = [0.0], []
+
+    def loss(rows: np.ndarray) -> Tensor:
+        clock[0] += 1.0
+        return made.optimizer.model(IDS[rows]).square().sum()
+
+    def save(path: Path, identity: object) -> None:
+        saves.append(made.step)
+        clock[0] += cost
+
+    made = words_loop(tmp_path)
+    made.schedule, made.loss, made.save = Schedule(150, 0, 100), loss, save  # type: ignore[method-assign]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    made.run(150)
+    assert saves[0] == 15 and {*np.diff(saves)} == {gap}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_training_on_a_gpu_is_taken_up(tmp_path: Path) -> None:
+    first, second = words_loop(tmp_path, "cuda"), words_loop(tmp_path, "cuda")
+    first.run(5, checkpoints=False)
+    first.save(first.checkpoint, first.identity)
+    assert second.restore(second.checkpoint, second.identity, at_most=8) and second.step == 5
+    for made in (first, second):
+        made.run(8, checkpoints=False)
+    for name, value in first.optimizer.tensors().items():
+        assert second.optimizer.tensors()[name].device == value.device, name
+        assert torch.equal(second.optimizer.tensors()[name], value), name
