@@ -99,6 +99,29 @@ def transfer_texts(task: Task, count: int) -> tuple[str, ...]:
     return found[:count]
 
 
+def further_data(transfer_texts: int, intermediate_task: str) -> list[dict[str, str]]:
+    """What was learned from beside a task's own texts: its use, source, licence, split hash."""
+    uses = {}
+    if transfer_texts:
+        uses[TRANSFER_TASK] = f"{transfer_texts:,} sentences, without labels"
+    if intermediate_task:
+        before = [uses[intermediate_task]] if intermediate_task in uses else []
+        uses[intermediate_task] = "; ".join([*before, "with labels, by the teacher"])
+    found = []
+    for name, use in uses.items():
+        task = load_task(name)
+        found.append(
+            {
+                "name": name,
+                "use": use,
+                "source": task.source,
+                "licence": task.licence,
+                "split_hash": task.split_hash,
+            }
+        )
+    return found
+
+
 @lru_cache(maxsize=1)
 def _sentences() -> tuple[str, ...]:
     shortest, longest = TRANSFER_WORDS

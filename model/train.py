@@ -17,7 +17,13 @@ from model.cache import atomic_path, disk_errors, write_json
 from model.card import write_trained_card
 from model.data import Task
 from model.density import DensityRecorder
-from model.distillation import UNLABELLED, distillation_loss, hidden_loss, transfer_texts
+from model.distillation import (
+    UNLABELLED,
+    distillation_loss,
+    further_data,
+    hidden_loss,
+    transfer_texts,
+)
 from model.flexibert import FlexiBertForSequenceClassification
 from model.job import Job
 from model.loop import Loop, Optimizer, ProgressCallback, threads_of_torch
@@ -341,6 +347,7 @@ def _finish(
         "steps": loop.schedule.steps,
         "seconds": loop.seconds,
         "weights_hash": model.weights_hash(),
+        "further_data": further_data(job.recipe.transfer_texts, job.recipe.intermediate_task),
         "teacher": None
         if teacher is None
         else {"key": teacher.key, "validation_accuracy": teacher.validation_accuracy},

@@ -14,6 +14,7 @@ from model.distillation import (
     UNLABELLED,
     alignment,
     distillation_loss,
+    further_data,
     hidden_loss,
     transfer_texts,
 )
@@ -102,3 +103,15 @@ def test_held_out_texts_are_no_transfer_texts(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ValueError, match="transfer_texts must be 0 for pairs, a task of pairs"):
         transfer_texts(tiny_pairs(), 1)
     assert transfer_texts(tiny_pairs(), 0) == ()
+
+
+def test_further_data_is_named_with_its_licence() -> None:
+    assert further_data(0, "") == []
+    imdb = load_task("imdb")
+    (both,) = further_data(2000, "imdb")
+    assert both["use"] == "2,000 sentences, without labels; with labels, by the teacher"
+    about = {"name": "imdb", "source": imdb.source, "licence": imdb.licence}
+    assert both == {**about, "use": both["use"], "split_hash": imdb.split_hash}
+    sentences, labelled = further_data(2000, "sms-spam")
+    assert (sentences["name"], sentences["use"]) == ("imdb", "2,000 sentences, without labels")
+    assert (labelled["name"], labelled["use"]) == ("sms-spam", "with labels, by the teacher")

@@ -135,7 +135,9 @@ def test_the_teacher_learns_the_intermediate_task_first(
     made = train.train(SMALL, TASK, POLICY, recipe, 1, tmp_path / "model")
     assert asked == [TeacherRecipe(intermediate_task="imdb")]
     assert made.recipe.intermediate_task == "imdb"
-    assert "intermediate_task imdb" in (tmp_path / "model" / "README.md").read_text()
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "intermediate_task imdb" in card
+    assert "| further texts | imdb (with labels, by the teacher): IMDB reviews" in card
 
 
 def test_hidden_states_change_what_is_learned(
