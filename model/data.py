@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from model.cache import locked, write_json
 from model.hub import hub_corpus
@@ -26,6 +26,9 @@ __all__ = [
     "open_test",
     "openings",
 ]
+
+
+AnyText = TypeVar("AnyText", bound=Text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,7 @@ class Task:
             digest.update("".join(lines).encode())
         return digest.hexdigest()[:16]
 
-    def apart_from_held_out(self, texts: Sequence[str]) -> tuple[str, ...]:
+    def apart_from_held_out(self, texts: Sequence[AnyText]) -> tuple[AnyText, ...]:
         """Texts of another source, without those that validation or test holds (normalised).
 
         It reads the texts of the test split to keep them out of training, never a label.

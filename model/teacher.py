@@ -145,7 +145,7 @@ def fine_tuned_teacher(
     Raises
     ------
     ValueError
-        The intermediate task has other labels.
+        The intermediate task has other labels, or trains on texts of this one's held-out splits.
     """
     chosen = recipe or TeacherRecipe()
     begun = _intermediate(task, chosen, progress, device)
@@ -183,6 +183,12 @@ def _intermediate(
         raise ValueError(
             f"intermediate_task must have the labels of {task.name}, {', '.join(task.label_names)};"
             f" {first.name} has {', '.join(first.label_names)}"
+        )
+    texts = first.train.texts
+    if shared := len(texts) - len(task.apart_from_held_out(texts)):
+        raise ValueError(
+            f"intermediate_task must not hold what {task.name} is validated and tested on; {shared}"
+            f" training texts of {first.name} do; name another task"
         )
     return fine_tuned_teacher(first, replace(recipe, intermediate_task=""), progress, device)
 

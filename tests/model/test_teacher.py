@@ -11,6 +11,7 @@ import transformers
 from tiny import same, tiny_pairs, tiny_task
 
 from model import loop, teacher
+from model.data import Split
 from model.loop import Progress
 from model.teacher import TeacherRecipe, fine_tuned_teacher, predict
 
@@ -67,7 +68,11 @@ def test_a_teacher_knows_what_its_intermediate_task_taught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, few = tiny_task(2400), tiny_task(30)
-    monkeypatch.setattr(teacher, "load_task", {"larger": first, "pairs": tiny_pairs()}.get)
+    held_out = (*few.validation.texts, few._test.texts[0].upper())
+    texts = (*first.train.texts[len(held_out) :], *held_out)
+    leaking = replace(first, train=Split("train", texts, first.train.labels))
+    named = {"larger": first, "leaking": leaking, "pairs": tiny_pairs()}
+    monkeypatch.setattr(teacher, "load_task", named.get)
     short = TeacherRecipe(epochs=1, batch_size=8, learning_rate=5e-3)
     alone = fine_tuned_teacher(few, short)
     seen: list[Progress] = []
@@ -84,6 +89,8 @@ def test_a_teacher_knows_what_its_intermediate_task_taught(
     assert about["intermediate"] == first.describe()
     with pytest.raises(ValueError, match="must have the labels of tiny, bad, good; pairs has same"):
         fine_tuned_teacher(few, replace(short, intermediate_task="pairs"))
+    with pytest.raises(ValueError, match=f"tested on; {len(held_out)} training texts of tiny do"):
+        fine_tuned_teacher(few, replace(short, intermediate_task="leaking"))
 
 
 def test_an_interrupted_fine_tuning_ends_as_if_it_had_not_been(
