@@ -143,7 +143,7 @@ def test_what_a_variant_is(task: str) -> None:
     assert made.policy == {"gradients_off": (), "gradient_density": 0.1, **shared}
     net = benchmark.training_of(arguments(task, "--net"), "tiny", "both", 0)
     by_operation = {row["operation"]: row["density"] for row in net.policy["overrides"]}
-    assert by_operation == benchmark.NET_DENSITIES and net.policy["activation_density"] == 0.7
+    assert by_operation == benchmark.NET_DENSITIES and net.policy["activation_density"] == 0.5
     assert net.policy["gradient_density"] == 0.1
     gradients = benchmark.training_of(
         arguments(task, "--net", "--dense-residual"), "tiny", "gradients", 0
@@ -151,6 +151,9 @@ def test_what_a_variant_is(task: str) -> None:
     assert "overrides" not in gradients.policy and "prune_residual" not in gradients.policy
     residual = benchmark.training_of(arguments(task, "--dense-residual"), "tiny", "both", 0)
     assert residual.policy["prune_residual"] is False
+    taught = ("distillation=0.9", "transfer_texts=40", "epochs=4")
+    longer = benchmark.training_of(arguments(task, "--recipe", *taught), "tiny", "both", 0)
+    assert longer.policy["ramp"] == {"steps": 26}  # of 4 epochs of 26 batches of 168 + 40 texts
     with pytest.raises(ValueError, match="unknown key 'epoch'"):
         benchmark.training_of(arguments(task, "--recipe", "epoch=4"), "tiny", "dense", 0)
 
@@ -171,8 +174,8 @@ def test_net_densities_keep_half_of_what_minilm_stores() -> None:
     sizes = {name: width for name in ("query", "key", "value", "context", "attention_output",
              "attention_norm", "feed_forward_1", "feed_forward_norm")}  # fmt: skip
     sizes |= {"feed_forward_0": wide, "attention_softmax": heads * length}
-    kept = {name: benchmark.NET_DENSITIES.get(name, benchmark.NET_ELSEWHERE) for name in sizes}
-    total = sum(sizes[name] * kept[name] for name in sizes)
+    assert set(benchmark.NET_DENSITIES) == {*sizes, "embedding"}
+    total = sum(sizes[name] * benchmark.NET_DENSITIES[name] for name in sizes)
     assert total / sum(sizes.values()) == pytest.approx(0.5, abs=0.01)
 
 
