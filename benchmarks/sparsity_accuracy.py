@@ -48,9 +48,13 @@ MODELS: dict[str, tuple[Any, str | None, Recipe]] = {
         MINILM,
         "minilm",
         Recipe(
-            epochs=3.0, batch_size=128, learning_rate=2e-4, decay=0.9, hidden_distillation=1.0,
+            epochs=3.0,
+            batch_size=128,
+            learning_rate=2e-4,
+            decay=0.9,
+            hidden_distillation=1.0,
             transfer_texts=34_000,
-        ),  # fmt: skip
+        ),
     ),
 }
 """Design, what its layers start from, and how it is trained."""
