@@ -6,11 +6,15 @@ graph break. Activations are half zero and gradients 90 % at the places that are
 
 - dense: PyTorch's scaled_dot_product_attention, nothing pruned
 - linear: inputs, outputs and entering gradients of the linear products, the same attention
+- linear fused: the same places, attention in one Triton kernel each way
 - every: every place, attention materialised
 - fused: every place, attention in one Triton kernel each way
 - linear compressed, every compressed: the same, and what is saved for the backward pass packed.
   Embeddings and layers are compiled one by one, so that what they save is packed while the next
   ones run
+
+With --graphs, all but the compressed ones are compiled into CUDA graphs, whose kernels the CPU
+launches at once.
 
 "saved" is what autograd saves, of the compressed ones dense and packed; "peak_bytes" the memory of
 a step beyond weights and batch.
@@ -88,23 +92,25 @@ def design(arguments: argparse.Namespace) -> TransformerDesign:
 
 def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) -> Any:
     """A model of the variant, a step of it, and the context of its forward pass."""
-    name, _, compressed = name.partition(" ")
+    words = name.split()
     model = make_model(design(arguments), "cuda", torch.bfloat16)
     if name != "dense":
-        prune_model(model, batch, BETWEEN_PRODUCTS if name == "linear" else ())
-    if name == "fused":
+        prune_model(model, batch, BETWEEN_PRODUCTS if "linear" in words else ())
+    if "fused" in words:
         model.set_attn_implementation("triton")
-    for layer in model.encoder.layers:
-        if name in ("dense", "linear"):
+    elif "every" not in words:
+        for layer in model.encoder.layers:
             layer.attend = MethodType(attend_with_torch, layer)
-    regions = [model.encoder]
+    regions, compressed = [model.encoder], "compressed" in words
     if compressed:
         regions = [model.encoder.embeddings, *model.encoder.layers]
+    graphs = arguments.graphs and not compressed
     for region in regions:
-        region.compile(fullgraph=True)
+        region.compile(fullgraph=True, mode="reduce-overhead" if graphs else None)
     saved: Any = Saved(model.parameters()) if compressed else nullcontext()
 
     def step() -> None:
+        torch.compiler.cudagraph_mark_step_begin()
         with saved:
             loss = model(**batch).loss
         loss.backward()
@@ -234,7 +240,9 @@ def prunings(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     return made
 
 
-VARIANTS = ("dense", "linear", "every", "fused", "linear compressed", "every compressed")
+VARIANTS = (
+    "dense", "linear", "linear fused", "every", "fused", "linear compressed", "every compressed",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -247,6 +255,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--graphs", action="store_true", help="replay the steps as CUDA graphs")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("No GPU: nothing is measured.")

@@ -180,7 +180,8 @@ class DynaProp:
                 self._compiled[place] = len(thresholds)
                 thresholds.append(self.rule(*place))
         # Hugging Face makes models that it loads with another device in force, one without data.
-        self._thresholds = torch.tensor(thresholds, dtype=torch.float64, device="cpu")
+        device = self._thresholds.device
+        self._thresholds = torch.tensor(thresholds, dtype=torch.float64, device=device)
 
     def rule(self, layer: int | None, operation: str, role: GemmRole) -> Rule:
         """How an operation's result (OUTPUT) or entering gradient (GRAD_OUTPUT) is pruned now.
@@ -236,6 +237,11 @@ class DynaProp:
                 'threshold; use selection "threshold"'
             )
         return rule
+
+    def to(self, device: torch.device) -> None:
+        """Keep thresholds where the model is: a graph that copies them cannot be one of CUDA's."""
+        if device.type != "meta":
+            self._thresholds = self._thresholds.to(device)
 
     @property
     def watched(self) -> bool:

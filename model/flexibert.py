@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +159,11 @@ class FlexiBertModel(FlexiBertPreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Replace the word embedding."""
         self.embeddings.word = value
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self.pruner.to(self.device)
+        return self
 
     def forward(
         self,

@@ -86,6 +86,41 @@ def test_a_threshold_that_changes_is_an_input_of_the_graph():
         assert all(map(torch.equal, gradients(model.encoder), made))
 
 
+def test_thresholds_outlast_a_device_without_data():
+    model = make_model(0.3, DESIGN)
+    inputs, weights = batch(0, 8), {name: p.clone() for name, p in model.state_dict().items()}
+    expected = model(**inputs).logits
+    model.to("meta").to_empty(device="cpu").load_state_dict(weights)
+    model.encoder.compile(fullgraph=True, backend="aot_eager")
+    assert torch.equal(model(**inputs).logits, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_threshold_that_changes_is_an_input_of_the_cuda_graph():
+    made = {}
+    for mode in (None, "reduce-overhead"):
+        model = make_model(0.2, DESIGN).cuda()
+        model.encoder.compile(fullgraph=True, mode=mode)
+        inputs = {name: values.cuda() for name, values in batch(0, 8).items()}
+        inputs["labels"] = torch.arange(8, device="cuda") % 2
+        counters.clear()
+        made[mode] = []
+        for threshold in (0.2, 0.3, 0.3, 0.3, 0.1, 0.7):
+            model.set_policy(
+                {"activation_threshold": threshold, "gradient_threshold": threshold / 100}
+            )
+            torch.compiler.cudagraph_mark_step_begin()
+            model.zero_grad()
+            model(**inputs).loss.backward()
+            made[mode].append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert counters["inductor"]["cudagraph_skips"] == 0
+    for plain, replayed in zip(*made.values(), strict=True):
+        for one, other in zip(plain, replayed, strict=True):
+            torch.testing.assert_close(other, one)
+    assert not torch.equal(made[None][-1][0], made[None][-2][0])
+
+
 def test_hooks_enclose_the_compiled_encoder():
     loss, gradients, _ = trained(0.5, True, gradient_threshold=1e-3)
     packed_loss, packed_gradients, report = trained(0.5, True, True, gradient_threshold=1e-3)
