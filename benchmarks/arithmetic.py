@@ -6,7 +6,7 @@ row a setting: accuracy, answers that are the same as in float, examples right i
 integers alone, and shares of all values that saturate and underflow.
 
     python benchmarks/arithmetic.py [MODEL] [--bits 20 12 8 6 4] [--fine-tune 8 4] [--epochs 1]
-        [--threads 1] [--out FOLDER]
+        [--methods max 99.99 mse] [--threads 1] [--out FOLDER]
 """
 
 import argparse
@@ -33,6 +33,9 @@ NARROW: tuple[tuple[Method, bool], ...] = (
 )  # fmt: skip
 SETTINGS = {20: NARROW[:1], 12: NARROW[:1], 8: NARROW, 6: NARROW, 4: NARROW}
 """For each width the methods, and whether each output channel has an exponent."""
+METHODS = tuple(dict.fromkeys(method for method, _ in NARROW))
+TUNED: tuple[Method, ...] = ("max", 99.99, "mse")
+"""Methods that fine-tuning starts from."""
 
 
 def main() -> None:
@@ -41,6 +44,10 @@ def main() -> None:
     parser.add_argument("--design", default="bert-tiny", help="what is trained without MODEL")
     parser.add_argument("--arithmetic", default="edge")
     parser.add_argument("--bits", type=int, nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument(
+        "--methods", type=method_of, nargs="+", choices=METHODS, default=list(METHODS),
+        help="how exponents are chosen: by range, by a percentile, or for the least error",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     parser.add_argument("--fine-tune", type=int, nargs="*", default=[8, 4], help="widths")
     parser.add_argument("--epochs", type=float, default=1.0, help="of fine-tuning")
@@ -67,18 +74,24 @@ def benchmark(given: argparse.Namespace, out: Path) -> None:
     say("|---|---|---|---|---|---|---|---|---|")
     for bits in given.bits:
         for method, channels in SETTINGS[bits]:
+            if method not in given.methods:
+                continue
             exponents = calibrated(trained.model, task, bits, method, channels)
             found = run(trained, exponents, accelerator.with_bits(bits), task)
             say(row(found, described(method) + ", by channel" * channels))
     recipe = fine_tuning_recipe(trained.recipe, given.epochs)
     for bits in given.fine_tune:
         design = accelerator.with_bits(bits)
-        for method in ("max", "mse"):
+        for method in [method for method in TUNED if method in given.methods]:
             folder = out / f"{bits}-bits-{method}"
             tuned = fine_tune(trained, design, folder, recipe=recipe, method=method, task=task)
             found = run(tuned, Calibration.load(folder), design, task)
             what = f"fine-tuned {given.epochs:g} epoch in {tuned.seconds:.0f} s"
             say(row(found, f"{described(method)}, {what}"))
+
+
+def method_of(text: str) -> Method:
+    return text if text in METHODS else float(text)
 
 
 def run(
