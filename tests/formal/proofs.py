@@ -141,7 +141,7 @@ class Claims:
             raise Unreached(report)
 
     def _run(self, folder, mode, depth, engine, timeout_seconds):
-        """Return SymbiYosys' status and a report."""
+        """Return SymbiYosys' status and a report; a TimeoutError if there is neither."""
         if self._text is None:  # Amaranth converts fragments once
             self._text = _named(rtlil.convert(self.m, ports=self._ports, emit_src=False))
         (folder / "claims.il").write_text(self._text)
@@ -159,7 +159,12 @@ class Claims:
         status = folder / mode / "status"
         if not status.exists():
             raise RuntimeError(f"SymbiYosys did not come to an end:\n{log}")
-        return status.read_text().split()[0], _report(folder / mode / "engine_0", log)
+        found = status.read_text().split()[0]
+        if found == "TIMEOUT":
+            raise TimeoutError(
+                f"nothing is proven or refuted after {timeout_seconds} s; allow more:\n{log}"
+            )
+        return found, _report(folder / mode / "engine_0", log)
 
 
 def _named(text):

@@ -75,13 +75,20 @@ def depth(spec, beats):
     return cost.latency(spec) + 2 * beats + 1
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("macs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_no_sum_overflows(macs, tmp_path):
     spec = lane_of(macs, beats=2)
     assert macs * 2 == 2 ** (spec.accumulator_bits - 2 * spec.bits)
     claims = lane_claims(spec, beats=2, ends=macs > 1)
-    claims.prove(tmp_path, depth(spec, beats=2))
+    claims.prove(tmp_path, depth(spec, beats=2), timeout_seconds=1700)
     claims.reach(tmp_path, depth(spec, beats=2))
+
+
+def test_a_proof_that_is_cut_off_refutes_nothing(tmp_path):
+    spec = lane_of(macs=2, beats=2)
+    with pytest.raises(TimeoutError, match="nothing is proven or refuted after 1 s"):
+        lane_claims(spec, beats=2).prove(tmp_path, depth(spec, beats=2), timeout_seconds=1)
 
 
 def test_one_element_more_overflows(tmp_path):
