@@ -19,10 +19,10 @@ launches at once.
 "saved" is what autograd saves, of the compressed ones dense and packed; "peak_bytes" the memory of
 a step beyond weights and batch.
 
-The variants alternate, five steps each; figures are medians. "step" is what the machine takes, and
-"gpu" what the kernels take, by PyTorch's profiler: where the CPU takes longer to launch them the
-two differ. "products" runs each model without compilation and adds up
-what linear products and attention's products save for the backward pass: each operand once.
+The variants alternate, twenty steps each; figures are medians. "step" is what the machine takes,
+and "gpu" what the kernels take, by PyTorch's profiler: where the CPU takes longer to launch them
+the two differ. "products" runs each model without compilation and adds up what linear products and
+attention's products save for the backward pass: each operand once.
 "prune" is the pruning alone, by threshold and by top-k of rows. Prints one JSON object.
 """
 
@@ -60,28 +60,34 @@ from model.space import TransformerDesign
 
 BETWEEN_PRODUCTS = ("score", "attention_softmax")
 """Places that attention in one kernel of PyTorch's does not have."""
-REPEATS = 5
+REPEATS = 20
 """Steps that are timed together."""
 Saved = SavedTensorCompression
 
 
-def attend_with_torch(layer: FlexiBertLayer, hidden: Tensor, valid_mask: Tensor) -> Tensor:
+class LayerWithTorch(FlexiBertLayer):
     """PyTorch's attention of sequences without padding; what the products write is pruned.
 
-    The model's own, attn_implementation "sdpa", takes a mask, which flash attention does not.
+    The model's own, attn_implementation "sdpa", takes a mask, which flash attention does not. A
+    class of its own: where a layer's method was replaced, PyTorch 2.11 took the graph that it had
+    compiled for the layer with the replaced one for the layer without it, too.
     """
-    rows, size = valid_mask[:, :, None, None], layer.head_size
 
-    def stored(name: str, values: Tensor) -> Tensor:
-        values = layer.pruner.product(values, layer.index, name, rows)
-        return layer.pruner.store(values, layer.index, name, rows)
+    def attend(self, hidden: Tensor, valid_mask: Tensor) -> Tensor:
+        """Contexts of all heads side by side."""
+        rows = valid_mask[:, :, None, None]
 
-    made = [
-        stored(name, getattr(layer, name)(hidden).unflatten(2, (-1, size))).transpose(1, 2)
-        for name in ("query", "key", "value")
-    ]
-    context = functional.scaled_dot_product_attention(*made).transpose(1, 2)
-    return stored("context", context).flatten(2)
+        def stored(name: str, values: Tensor) -> Tensor:
+            values = self.pruner.product(values, self.index, name, rows)
+            return self.pruner.store(values, self.index, name, rows)
+
+        made = [
+            stored(name, getattr(self, name)(hidden).unflatten(2, (-1, self.head_size)))
+            for name in ("query", "key", "value")
+        ]
+        made = [item.transpose(1, 2) for item in made]
+        context = functional.scaled_dot_product_attention(*made).transpose(1, 2)
+        return stored("context", context).flatten(2)
 
 
 def design(arguments: argparse.Namespace) -> TransformerDesign:
@@ -100,13 +106,14 @@ def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) 
         model.set_attn_implementation("triton")
     elif "every" not in words:
         for layer in model.encoder.layers:
-            layer.attend = MethodType(attend_with_torch, layer)
+            layer.__class__ = LayerWithTorch
     regions, compressed = [model.encoder], "compressed" in words
     if compressed:
         regions = [model.encoder.embeddings, *model.encoder.layers]
     graphs = arguments.graphs and not compressed
     for region in regions:
-        region.compile(fullgraph=True, mode="reduce-overhead" if graphs else None)
+        # The variants share the code that is compiled: none is to be made for the sizes of all.
+        region.compile(fullgraph=True, dynamic=False, mode="reduce-overhead" if graphs else None)
     saved: Any = Saved(model.parameters()) if compressed else nullcontext()
 
     def step() -> None:
