@@ -9,15 +9,17 @@ graph break. Activations are half zero and gradients 90 % at the places that are
 - linear fused: the same places, attention in one Triton kernel each way
 - every: every place, attention materialised
 - fused: every place, attention in one Triton kernel each way
-- linear compressed, every compressed: the same, and what is saved for the backward pass packed.
+- linear packed, every packed: the same, and the graph packs what pruning made for the backward pass
+- linear compressed, every compressed: the same, and hooks pack what is saved for the backward pass.
   Embeddings and layers are compiled one by one, so that what they save is packed while the next
   ones run
 
 With --graphs, all but the compressed ones are compiled into CUDA graphs, whose kernels the CPU
 launches at once.
 
-"saved" is what autograd saves, of the compressed ones dense and packed; "peak_bytes" the memory of
-a step beyond weights and batch.
+"saved" is what autograd saves, of the compressed ones dense and packed; "packed" what a graph packs
+of it (none of a graph from PyTorch's cache), and what had no room; "peak_bytes" the memory of a
+step beyond weights and batch.
 
 The variants alternate, twenty steps each; figures are medians. "step" is what the machine takes,
 and "gpu" what the kernels take, by PyTorch's profiler: where the CPU takes longer to launch them
@@ -53,6 +55,7 @@ from training.steps import (
 )
 
 from model.compression import SavedTensorCompression
+from model.compression_graph import GraphPacking
 from model.flexibert import FlexiBertForSequenceClassification
 from model.layers import FlexiBertLayer
 from model.pruning import prune
@@ -60,6 +63,8 @@ from model.space import TransformerDesign
 
 BETWEEN_PRODUCTS = ("score", "attention_softmax")
 """Places that attention in one kernel of PyTorch's does not have."""
+ROOM = 0.53
+"""Of a graph's packed tensors, which are half zero."""
 REPEATS = 20
 """Steps that are timed together."""
 Saved = SavedTensorCompression
@@ -97,7 +102,7 @@ def design(arguments: argparse.Namespace) -> TransformerDesign:
 
 
 def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) -> Any:
-    """A model of the variant, a step of it, and the context of its forward pass."""
+    """A model of the variant, a step of it, the context of its forward pass, and its packing."""
     words = name.split()
     model = make_model(design(arguments), "cuda", torch.bfloat16)
     if name != "dense":
@@ -110,10 +115,14 @@ def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) 
     regions, compressed = [model.encoder], "compressed" in words
     if compressed:
         regions = [model.encoder.embeddings, *model.encoder.layers]
-    graphs = arguments.graphs and not compressed
+    options: dict[str, Any] = {"triton.cudagraphs": arguments.graphs and not compressed}
+    packing = None
+    if "packed" in words:
+        packing = GraphPacking(ROOM, "cuda")
+        options = packing.options(arguments.graphs)
     for region in regions:
         # The variants share the code that is compiled: none is to be made for the sizes of all.
-        region.compile(fullgraph=True, dynamic=False, mode="reduce-overhead" if graphs else None)
+        region.compile(fullgraph=True, dynamic=False, options=options)
     saved: Any = Saved(model.parameters()) if compressed else nullcontext()
 
     def step() -> None:
@@ -123,7 +132,7 @@ def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) 
         loss.backward()
         model.zero_grad()
 
-    return model, step, saved
+    return model, step, saved, packing
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -132,8 +141,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     prune_model(reference, batch)
     found = sparsities(reference, batch)
     made = {name: variant(name, arguments, batch) for name in arguments.variants}
-    result: dict[str, Any] = {"sparsity": found, "saved": {}, "peak_bytes": {}}
-    for name, (model, step, saved) in made.items():
+    result: dict[str, Any] = {"sparsity": found, "saved": {}, "packed": {}, "peak_bytes": {}}
+    for name, (model, step, saved, packing) in made.items():
         begun = time.monotonic()
         step()
         print(f"{name}: compiled in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
@@ -147,7 +156,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         step()
         result["peak_bytes"][name] = torch.cuda.max_memory_allocated() - before
         result["saved"][name] = vars(saved.report if isinstance(saved, Saved) else counter.report)
-    steps = {name: step for name, (_, step, _) in made.items()}
+        if packing is not None:
+            result["packed"][name] = packed(packing)
+    steps = {name: step for name, (_, step, *_) in made.items()}
     found = alternate(
         {name: partial(repeat, step) for name, step in steps.items()},
         arguments.rounds,
@@ -163,6 +174,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     result["products"] = products(reference, batch)
     result["prune_seconds"] = prunings(arguments)
     return result
+
+
+def packed(packing: GraphPacking) -> dict[str, Any]:
+    """What a graph packs, and whether all had room."""
+    kept = ("tensors", "dense_bytes", "stored_bytes")
+    found: dict[str, Any] = {name: getattr(packing, name) for name in kept}
+    try:
+        packing.check()
+    except RuntimeError as error:
+        found["no_room"] = str(error)
+    return found
 
 
 def repeat(step: Callable[[], object]) -> None:
@@ -248,7 +270,8 @@ def prunings(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 VARIANTS = (
-    "dense", "linear", "linear fused", "every", "fused", "linear compressed", "every compressed",
+    "dense", "linear", "linear fused", "every", "fused", "linear packed", "every packed",
+    "linear compressed", "every compressed",
 )  # fmt: skip
 
 

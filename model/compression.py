@@ -241,7 +241,7 @@ class SavedTensorCompression:
         if storage is None or storage in self._parameters:
             return _Saved(Stretch(tensor), tensor.dtype)
         self.report.tensors += 1
-        size, elements = tensor.size(), _extent(tensor)
+        size, elements = tensor.size(), extent(tensor)
         key = _Key(storage, tensor.storage_offset(), elements, tensor.dtype, tensor._version)
         stretch = self._stretches.get(key)
         if stretch is None:
@@ -300,7 +300,7 @@ class SavedTensorCompression:
         self.report.stored_bytes += packed.nbytes - dense_bytes
 
 
-def _extent(tensor: Tensor) -> int:
+def extent(tensor: Tensor) -> int:
     """Number of elements from a tensor's first to its last in memory."""
     if tensor.numel() == 0:
         return 0

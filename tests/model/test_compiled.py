@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from small import batch, labelled_examples, make_model
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
+from torch._functorch.partitioners import min_cut_rematerialization_partition
 from transformers import Trainer, TrainingArguments
 
 from model.callbacks import DynaPropCallback
@@ -84,6 +87,28 @@ def test_a_threshold_that_changes_is_an_input_of_the_graph():
         with torch.compiler.set_stance(stance):
             made = gradients(compiled)
         assert all(map(torch.equal, gradients(model.encoder), made))
+
+
+def test_masks_for_the_backward_pass_are_those_that_prune():
+    # Found again later, those of all layers would be one large kernel after the last layer.
+    masks, comparisons = [], {torch.ops.aten.lt.Tensor, torch.ops.aten.bitwise_and.Tensor}
+
+    def forward(module, _):
+        (output,) = module.graph.find_nodes(op="output")
+        masks.extend(node for node in output.args[0] if getattr(node, "target", "") in comparisons)
+        return make_boxed_func(module)
+
+    backend = aot_autograd(
+        fw_compiler=forward,
+        bw_compiler=lambda module, _: make_boxed_func(module),
+        partition_fn=min_cut_rematerialization_partition,
+    )
+    model = make_model(0.3, DESIGN)
+    model.encoder.compile(fullgraph=True, backend=backend)
+    model(**batch(0, 8)).logits.sum().backward()
+    assert len(masks) > 5
+    for mask in masks:
+        assert any(user.target is torch.ops.aten.where.self for user in mask.users), mask
 
 
 def test_thresholds_outlast_a_device_without_data():

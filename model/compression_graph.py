@@ -1,0 +1,275 @@
+"""What a compiled graph saves for its backward pass, packed by the graph itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx
+from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch._inductor.custom_graph_pass import CustomPartitionerFn, get_hash_for_files
+
+from model.compression import BITS_TYPES, extent
+
+HEADER = 16
+"""Bytes before the mask; the first four are how many numbers were to be kept."""
+BLOCK = 4096
+"""Numbers whose kept ones lie together."""
+WHOLE = 10_000
+"""Of a density of 1, as an integer."""
+
+aten = torch.ops.aten
+_SAME_NUMBERS = {
+    aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.expand.default,
+    aten.permute.default, aten.transpose.int, aten.t.default, aten.unsqueeze.default,
+    aten.squeeze.dim, aten.alias.default, aten.clone.default,
+}  # fmt: skip
+_worst: dict[torch.device, Tensor] = {}
+
+
+class Layout(NamedTuple):
+    """Where a packed tensor's parts begin, in bytes.
+
+    The header, a bit a number in int32 words (the first is the lowest), where each block's kept
+    numbers begin in int32, the numbers that are kept, in whatever order of blocks.
+    """
+
+    blocks: int
+    starts: int
+    kept: int
+    nbytes: int
+
+    @classmethod
+    def of(cls, elements: int, itemsize: int, capacity: int) -> Layout:
+        """Lay out so many numbers of which at most `capacity` are kept."""
+        blocks = -(-elements // BLOCK)
+        starts = HEADER + blocks * (BLOCK // 8)
+        kept = -(-(starts + 4 * blocks) // 16) * 16
+        return cls(blocks, starts, kept, kept + capacity * itemsize)
+
+
+def _flat(values: Tensor) -> Tensor:
+    """The numbers of a tensor without gaps, in the order of memory, as integers."""
+    return values.as_strided((values.numel(),), (1,)).view(BITS_TYPES[values.itemsize])
+
+
+def _note_overflow(device: torch.device) -> Tensor:
+    """Highest density, of WHOLE, of a tensor that had no room; 0 if all had."""
+    if device not in _worst:
+        _worst[device] = torch.zeros(1, dtype=torch.int32, device=device)
+    return _worst[device]
+
+
+@torch.library.custom_op("transcode::pack", mutates_args=(), device_types="cpu")
+def pack(values: Tensor, capacity: int) -> Tensor:
+    """Pack a tensor without gaps into uint8 [Layout.nbytes]."""
+    numbers = _flat(values)
+    layout = Layout.of(len(numbers), values.itemsize, capacity)
+    packed = values.new_zeros(layout.nbytes, dtype=torch.uint8)
+    bits = torch.zeros(layout.blocks, BLOCK, dtype=torch.int64)
+    bits.view(-1)[: len(numbers)] = numbers != 0
+    counts = bits.sum(1)
+    total = int(counts.sum())
+    packed[:4].view(torch.int32)[0] = total
+    words = (bits.view(-1, 32) << torch.arange(32)).sum(1).to(torch.int32)
+    packed[HEADER : layout.starts].view(torch.int32)[:] = words
+    begins = packed[layout.starts : layout.starts + 4 * layout.blocks].view(torch.int32)
+    begins[:] = counts.cumsum(0) - counts
+    fitting = min(total, capacity)
+    kept = packed[layout.kept :].view(numbers.dtype)
+    kept[:fitting] = numbers[numbers != 0][:fitting]
+    if total > capacity:
+        worst = _note_overflow(values.device)
+        worst.clamp_(min=math.ceil(total * WHOLE / len(numbers)))
+    return packed
+
+
+@pack.register_fake
+def _(values: Tensor, capacity: int) -> Tensor:
+    layout = Layout.of(values.numel(), values.itemsize, capacity)
+    return values.new_empty(layout.nbytes, dtype=torch.uint8)
+
+
+@pack.register_kernel("cuda")
+def _(values: Tensor, capacity: int) -> Tensor:
+    from model.compression_graph_triton import pack_into  # which needs triton, as no CPU does
+
+    numbers = _flat(values)
+    layout = Layout.of(len(numbers), values.itemsize, capacity)
+    packed = values.new_empty(layout.nbytes, dtype=torch.uint8)
+    pack_into(packed, numbers, layout, capacity, _note_overflow(values.device))
+    return packed
+
+
+@torch.library.custom_op("transcode::unpack", mutates_args=(), device_types="cpu")
+def unpack(
+    packed: Tensor, size: Sequence[int], stride: Sequence[int], dtype: torch.dtype, capacity: int
+) -> Tensor:
+    """Return the tensor that was packed, in its size and strides."""
+    values = torch.empty_strided(size, stride, dtype=dtype)
+    numbers = _flat(values)
+    layout = Layout.of(len(numbers), dtype.itemsize, capacity)
+    words = packed[HEADER : layout.starts].view(torch.int32)
+    nonzero = ((words[:, None] >> torch.arange(32)) & 1).view(-1)[: len(numbers)] != 0
+    kept = packed[layout.kept :].view(numbers.dtype)
+    places = nonzero.nonzero()[:, 0][:capacity]
+    numbers.zero_()[places] = kept[: len(places)]
+    return values
+
+
+@unpack.register_fake
+def _(
+    packed: Tensor, size: Sequence[int], stride: Sequence[int], dtype: torch.dtype, capacity: int
+) -> Tensor:
+    return packed.new_empty_strided(size, stride, dtype=dtype)
+
+
+@unpack.register_kernel("cuda")
+def _(
+    packed: Tensor, size: Sequence[int], stride: Sequence[int], dtype: torch.dtype, capacity: int
+) -> Tensor:
+    from model.compression_graph_triton import unpack_into
+
+    values = packed.new_empty_strided(size, stride, dtype=dtype)
+    numbers = _flat(values)
+    unpack_into(numbers, packed, Layout.of(len(numbers), dtype.itemsize, capacity), capacity)
+    return values
+
+
+class GraphPacking(CustomPartitionerFn):
+    """Splits a compiled graph so that pruned tensors wait packed for its backward pass.
+
+    `model.compression.SavedTensorCompression` packs what autograd saves, outside of compiled
+    regions, and asks a GPU for counts to allocate as much as is kept. Here kernels of the graph
+    pack each tensor right after it is made, into memory for a density that is set beforehand, and
+    bring it back right before its first use: no hooks, nothing that the CPU waits for, and the
+    steps can be CUDA graphs. Packed are tensors that pruning by a threshold made. A number is kept
+    if any of its bits is set: every bit comes back, if all find room.
+
+    If one has more numbers than there is room for, what comes back of it is wrong, and so are the
+    gradients: `check` says so. Call it between the backward pass and the optimiser.
+
+    Parameters
+    ----------
+    density : room in every packed tensor, as a share of its numbers; above 0, at most 1
+    device : of the model
+    minimum_elements : tensors of fewer are stored as they are
+
+    Attributes
+    ----------
+    tensors, dense_bytes, stored_bytes : int
+        What is packed of the graphs that were split so far (none, where PyTorch's cache had them).
+
+    Examples
+    --------
+    >>> packing = GraphPacking(density=0.55, device="cuda")  # doctest: +SKIP
+    >>> model.encoder.compile(fullgraph=True, options=packing.options())  # doctest: +SKIP
+    >>> model(**batch).loss.backward()  # doctest: +SKIP
+    >>> packing.check()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, density: float, device: torch.device | str, minimum_elements: int = 16384
+    ) -> None:
+        if not 0 < density <= 1:
+            raise ValueError(f"density must be above 0 and at most 1, not {density}")
+        if minimum_elements < 1:
+            raise ValueError(f"minimum_elements must be at least 1, not {minimum_elements}")
+        self.density, self.minimum_elements = density, minimum_elements
+        self.tensors = self.dense_bytes = self.stored_bytes = 0
+        # Made here, since a CUDA graph would take it into memory that it uses again.
+        device = torch.empty(0, device=device).device
+        self._overflow = _note_overflow(device)
+
+    def options(self, cuda_graphs: bool = True) -> dict[str, Any]:
+        """Return what torch.compile takes as its options."""
+        return {"custom_partitioner_fn": self, "triton.cudagraphs": cuda_graphs}
+
+    def check(self) -> None:
+        """Find out whether all numbers found room since the last time; waits for the device.
+
+        Raises
+        ------
+        RuntimeError
+            If not. The gradients since then are wrong.
+        """
+        worst = int(self._overflow)
+        if worst:
+            self._overflow.zero_()
+            raise RuntimeError(
+                f"a tensor of density {worst / WHOLE:.4f} was packed with room for density "
+                f"{self.density}: its gradients are wrong; zero them, set GraphPacking(density=…) "
+                "higher or the thresholds, and compile again"
+            )
+
+    def uuid(self) -> Any:
+        """Return what makes PyTorch's cache of compiled graphs tell this one from others."""
+        return get_hash_for_files((__file__,), f"{self.density} {self.minimum_elements}")
+
+    def __call__(
+        self, gm: fx.GraphModule, joint_inputs: Sequence[object], **kwargs: Any
+    ) -> tuple[fx.GraphModule, fx.GraphModule]:
+        """Split a joint graph as PyTorch does, and pack between its halves."""
+        forward, backward = min_cut_rematerialization_partition(gm, joint_inputs, **kwargs)
+        (output,) = forward.graph.find_nodes(op="output")
+        results = list(output.args[0])
+        given = {node.name: node for node in backward.graph.find_nodes(op="placeholder")}
+        for index in range(kwargs["num_fwd_outputs"], len(results)):
+            node = results[index]
+            if self._packs(node):
+                results[index] = self._pack(forward.graph, node, backward.graph, given[node.name])
+        output.args = (type(output.args[0])(results), *output.args[1:])
+        for module in (forward, backward):
+            module.graph.lint()
+            module.recompile()
+        return forward, backward
+
+    def _packs(self, node: Any) -> bool:
+        value = node.meta.get("val") if isinstance(node, fx.Node) else None
+        return (
+            isinstance(value, Tensor)
+            and value.is_floating_point()
+            and value.numel() >= self.minimum_elements
+            and extent(value) == value.numel()  # no gaps, no overlaps
+            and _is_pruned(node)
+        )
+
+    def _pack(
+        self, forward: fx.Graph, node: fx.Node, backward: fx.Graph, given: fx.Node
+    ) -> fx.Node:
+        value = node.meta["val"]
+        capacity = math.ceil(self.density * value.numel())
+        with forward.inserting_after(node):
+            packed = forward.call_function(torch.ops.transcode.pack.default, (node, capacity))
+        first = next(item for item in backward.nodes if given in item.all_input_nodes)
+        arguments = (given, list(value.shape), list(value.stride()), value.dtype, capacity)
+        with backward.inserting_before(first):
+            unpacked = backward.call_function(torch.ops.transcode.unpack.default, arguments)
+        given.replace_all_uses_with(unpacked, delete_user_cb=lambda user: user is not unpacked)
+        unpacked.meta["val"] = value
+        with value.fake_mode:
+            stored = torch.ops.transcode.pack.default(value, capacity)
+        packed.meta["val"] = given.meta["val"] = stored
+        given.meta.pop("tensor_meta", None)
+        self.tensors += 1
+        self.dense_bytes += value.nbytes
+        self.stored_bytes += stored.nbytes
+        return packed
+
+
+def _is_pruned(node: fx.Node) -> bool:
+    """Whether a node's numbers are those that `model.pruning.prune` writes, scaled or not."""
+    while node.target in _SAME_NUMBERS or (
+        node.target is aten.mul.Tensor and isinstance(node.args[1], float)
+    ):
+        (node, *_) = node.all_input_nodes
+    if node.target is not aten.where.self:
+        return False
+    zero = node.args[1]
+    if not isinstance(zero, fx.Node):
+        return False
+    if zero.target is aten.full.default:
+        return zero.args[1] == 0
+    return zero.target is aten.scalar_tensor.default and zero.args[0] == 0
