@@ -145,8 +145,9 @@ class GraphPacking(CustomPartitionerFn):
     regions, and asks a GPU for counts to allocate as much as is kept. Here kernels of the graph
     pack each tensor right after it is made, into memory for a density that is set beforehand, and
     bring it back right before its first use: no hooks, nothing that the CPU waits for, and the
-    steps can be CUDA graphs. Packed are tensors that pruning by a threshold made. A number is kept
-    if any of its bits is set: every bit comes back, if all find room.
+    steps can be CUDA graphs. Packed are tensors that pruning by a threshold made, of sizes that
+    the graph knows (dynamic=False). A number is kept if any of its bits is set: every bit comes
+    back, if all find room.
 
     If one has more numbers than there is room for, what comes back of it is wrong, and so are the
     gradients: `check` says so. Call it between the backward pass and the optimiser.
@@ -165,7 +166,7 @@ class GraphPacking(CustomPartitionerFn):
     Examples
     --------
     >>> packing = GraphPacking(density=0.55, device="cuda")  # doctest: +SKIP
-    >>> model.encoder.compile(fullgraph=True, options=packing.options())  # doctest: +SKIP
+    >>> model.encoder.compile(dynamic=False, options=packing.options())  # doctest: +SKIP
     >>> model(**batch).loss.backward()  # doctest: +SKIP
     >>> packing.check()  # doctest: +SKIP
     """
@@ -231,6 +232,7 @@ class GraphPacking(CustomPartitionerFn):
         return (
             isinstance(value, Tensor)
             and value.is_floating_point()
+            and all(isinstance(size, int) for size in value.shape)
             and value.numel() >= self.minimum_elements
             and extent(value) == value.numel()  # no gaps, no overlaps
             and _is_pruned(node)

@@ -312,7 +312,11 @@ class DynaProp:
             note = self._pass.gradient_note(layer, operation, valid_mask, members)
         pruned = isinstance(rule, Tensor) or rule != 0
         if (pruned or note is not None) and result.requires_grad:
-            result = prune_gradient(result, rule, self.gradient_scale, valid_mask, note)
+            scale = self.gradient_scale
+            if isinstance(rule, Tensor):
+                # Of a compiled graph, whose backward passes take no number that may change.
+                rule, scale = rule if scale == 1 else rule * scale, 1.0
+            result = prune_gradient(result, rule, scale, valid_mask, note)
         return self._rounded(result, layer, f"{operation}.rounded")
 
     def _rounded(self, values: Tensor, layer: int | None, operation: str) -> Tensor:

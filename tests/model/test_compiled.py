@@ -89,6 +89,21 @@ def test_a_threshold_that_changes_is_an_input_of_the_graph():
         assert all(map(torch.equal, gradients(model.encoder), made))
 
 
+def test_scales_of_gradients_and_sizes_of_batches_may_change():
+    def steps(compiled):
+        model = make_model(0.3, DESIGN, gradient_threshold=1e-2)
+        if compiled:
+            model.encoder.compile(fullgraph=True, dynamic=True, backend="aot_eager")
+        for scale, size in ((1.0, 8), (0.25, 8), (0.5, 6)):
+            model.dynaprop.gradient_scale = scale
+            model.zero_grad()
+            (scale * model(**batch(0, size)).logits.square().sum()).backward()
+            yield [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    for plain, compiled in zip(steps(False), steps(True), strict=True):
+        assert all(map(torch.equal, plain, compiled))
+
+
 def test_masks_for_the_backward_pass_are_those_that_prune():
     # Found again later, those of all layers would be one large kernel after the last layer.
     masks, comparisons = [], {torch.ops.aten.lt.Tensor, torch.ops.aten.bitwise_and.Tensor}

@@ -76,15 +76,14 @@ def test_what_a_compiler_must_know_of_the_operations():
     torch.library.opcheck(unpack, (pack(values, 640), [640], [1], torch.bfloat16, 640))
 
 
-def graphs(partition, **policy):
+def graphs(partition, dynamic=False, **policy):
     """Gradients of a step, and the tensors between the halves of its graph."""
     model = make_model(0.3, DESIGN, gradient_threshold=1e-3, **policy)
     between = []
 
     def forward(module, inputs):
         (output,) = module.graph.find_nodes(op="output")
-        values = [node.meta["val"] for node in output.args[0] if node.op == "call_function"]
-        between.extend((value.dtype, value.nbytes) for value in values)
+        between.extend(node.meta["val"] for node in output.args[0] if node.op == "call_function")
         return make_boxed_func(module)
 
     backend = aot_autograd(
@@ -92,7 +91,7 @@ def graphs(partition, **policy):
         bw_compiler=lambda module, inputs: make_boxed_func(module),
         partition_fn=partition,
     )
-    model.encoder.compile(fullgraph=True, dynamic=False, backend=backend)
+    model.encoder.compile(fullgraph=True, dynamic=dynamic, backend=backend)
     model(**batch(0, 8), labels=torch.arange(8) % 2).loss.backward()
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return found, between
@@ -109,11 +108,11 @@ def test_a_graph_packs_what_was_pruned():
         assert torch.equal(gradient, packed_gradients[name]), name
     # Of each layer queries, keys, values, probabilities, contexts, GELU's results, both norms' (the
     # last one's is read by no product), and the embedding's.
-    buffers = [size for dtype, size in packed if dtype == torch.uint8]
+    buffers = [value.nbytes for value in packed if value.dtype == torch.uint8]
     assert len(buffers) == packing.tensors and sum(buffers) == packing.stored_bytes
     assert packing.tensors == 2 * 8
     assert packing.stored_bytes < packing.dense_bytes
-    dense = sum(size for _, size in saved) - sum(size for _, size in packed)
+    dense = sum(value.nbytes for value in saved) - sum(value.nbytes for value in packed)
     assert dense == packing.dense_bytes - packing.stored_bytes
 
 
@@ -131,6 +130,16 @@ def test_small_tensors_and_what_is_not_pruned_stay():
     packing = GraphPacking(0.95, "cpu", minimum_elements=64)
     graphs(packing, activations_off=["feed_forward_0"])
     assert packing.tensors == 2 * 8 - 2
+
+
+def test_sizes_that_the_graph_does_not_know_stay():
+    gradients, _ = graphs(min_cut_rematerialization_partition)
+    torch.compiler.reset()
+    packing = GraphPacking(0.95, "cpu", minimum_elements=64)
+    dynamic_gradients, _ = graphs(packing, dynamic=True)
+    assert packing.tensors == 0
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(dynamic_gradients[name], gradient)
 
 
 @pytest.mark.parametrize(
