@@ -10,6 +10,7 @@ graph break. Activations are half zero and gradients 90 % at the places that are
 - every: every place, attention materialised
 - fused: every place, attention in one Triton kernel each way
 - linear packed, every packed: the same, and the graph packs what pruning made for the backward pass
+- linear packed masks, every packed masks: masks too, a bit a number
 - linear compressed, every compressed: the same, and hooks pack what is saved for the backward pass.
   Embeddings and layers are compiled one by one, so that what they save is packed while the next
   ones run
@@ -118,7 +119,7 @@ def variant(name: str, arguments: argparse.Namespace, batch: dict[str, Tensor]) 
     options: dict[str, Any] = {"triton.cudagraphs": arguments.graphs and not compressed}
     packing = None
     if "packed" in words:
-        packing = GraphPacking(ROOM, "cuda")
+        packing = GraphPacking(ROOM, "cuda", masks="masks" in words)
         options = packing.options(arguments.graphs)
     for region in regions:
         # The variants share the code that is compiled: none is to be made for the sizes of all.
@@ -178,7 +179,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def packed(packing: GraphPacking) -> dict[str, Any]:
     """What a graph packs, and whether all had room."""
-    kept = ("tensors", "dense_bytes", "stored_bytes")
+    kept = ("tensors", "dense_bytes", "stored_bytes", "mask_bytes")
     found: dict[str, Any] = {name: getattr(packing, name) for name in kept}
     try:
         packing.check()
@@ -271,7 +272,7 @@ def prunings(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 VARIANTS = (
     "dense", "linear", "linear fused", "every", "fused", "linear packed", "every packed",
-    "linear compressed", "every compressed",
+    "linear packed masks", "every packed masks", "linear compressed", "every compressed",
 )  # fmt: skip
 
 

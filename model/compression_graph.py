@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, fx
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor.custom_graph_pass import CustomPartitionerFn, get_hash_for_files
+from torch._inductor.decomposition import select_decomp_table
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from model.compression import BITS_TYPES, extent
 
 HEADER = 16
 """Bytes before the mask; the first four are how many numbers were to be kept."""
-BLOCK = 4096
+BLOCK = 1024
 """Numbers whose kept ones lie together."""
 WHOLE = 10_000
 """Of a density of 1, as an integer."""
+WORD = 32
+"""Bits in an int32."""
 
 aten = torch.ops.aten
 _SAME_NUMBERS = {
@@ -27,6 +32,8 @@ _SAME_NUMBERS = {
     aten.squeeze.dim, aten.alias.default, aten.clone.default,
 }  # fmt: skip
 _worst: dict[torch.device, Tensor] = {}
+
+Way: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Layout(NamedTuple):
@@ -73,7 +80,7 @@ def pack(values: Tensor, capacity: int) -> Tensor:
     counts = bits.sum(1)
     total = int(counts.sum())
     packed[:4].view(torch.int32)[0] = total
-    words = (bits.view(-1, 32) << torch.arange(32)).sum(1).to(torch.int32)
+    words = (bits.view(-1, WORD) << torch.arange(WORD)).sum(1).to(torch.int32)
     packed[HEADER : layout.starts].view(torch.int32)[:] = words
     begins = packed[layout.starts : layout.starts + 4 * layout.blocks].view(torch.int32)
     begins[:] = counts.cumsum(0) - counts
@@ -112,7 +119,7 @@ def unpack(
     numbers = _flat(values)
     layout = Layout.of(len(numbers), dtype.itemsize, capacity)
     words = packed[HEADER : layout.starts].view(torch.int32)
-    nonzero = ((words[:, None] >> torch.arange(32)) & 1).view(-1)[: len(numbers)] != 0
+    nonzero = ((words[:, None] >> torch.arange(WORD)) & 1).view(-1)[: len(numbers)] != 0
     kept = packed[layout.kept :].view(numbers.dtype)
     places = nonzero.nonzero()[:, 0][:capacity]
     numbers.zero_()[places] = kept[: len(places)]
@@ -138,6 +145,30 @@ def _(
     return values
 
 
+def pack_mask(mask: Tensor) -> Tensor:
+    """Put a bool tensor without gaps, of a multiple of WORD numbers, into int32 [numbers / WORD].
+
+    In PyTorch's own operations, which the compiler fuses with what makes the mask.
+    """
+    rows = mask.permute(_order(mask)).reshape(-1, WORD).to(torch.int32)
+    places = torch.arange(WORD, dtype=torch.int32, device=mask.device)
+    return torch.bitwise_left_shift(rows, places).sum(1, dtype=torch.int32)
+
+
+def unpack_mask(words: Tensor, like: Tensor) -> Tensor:
+    """Return the mask that was packed, in the size and strides of another tensor."""
+    places = torch.arange(WORD, dtype=torch.int32, device=words.device)
+    rows = torch.bitwise_right_shift(words[:, None], places) & 1 != 0
+    order = _order(like)
+    inverse = sorted(range(like.dim()), key=order.__getitem__)
+    return rows.view([like.shape[dimension] for dimension in order]).permute(inverse)
+
+
+def _order(values: Tensor) -> list[int]:
+    """Dimensions in the order of memory, the one with the longest steps first."""
+    return sorted(range(values.dim()), key=values.stride, reverse=True)
+
+
 class GraphPacking(CustomPartitionerFn):
     """Splits a compiled graph so that pruned tensors wait packed for its backward pass.
 
@@ -147,7 +178,8 @@ class GraphPacking(CustomPartitionerFn):
     bring it back right before its first use: no hooks, nothing that the CPU waits for, and the
     steps can be CUDA graphs. Packed are tensors that pruning by a threshold made, of sizes that
     the graph knows (dynamic=False). A number is kept if any of its bits is set: every bit comes
-    back, if all find room.
+    back, if all find room. Masks of what was pruned, or dropped out, take a bit a number instead of
+    a byte.
 
     If one has more numbers than there is room for, what comes back of it is wrong, and so are the
     gradients: `check` says so. Call it between the backward pass and the optimiser.
@@ -157,11 +189,15 @@ class GraphPacking(CustomPartitionerFn):
     density : room in every packed tensor, as a share of its numbers; above 0, at most 1
     device : of the model
     minimum_elements : tensors of fewer are stored as they are
+    masks : whether masks are packed, too; it takes time
 
     Attributes
     ----------
     tensors, dense_bytes, stored_bytes : int
-        What is packed of the graphs that were split so far (none, where PyTorch's cache had them).
+        What is packed of the graphs that were split so far (none, where PyTorch's cache had them),
+        without masks.
+    mask_bytes : int
+        Of the masks that are packed, before; an eighth is stored.
 
     Examples
     --------
@@ -172,14 +208,18 @@ class GraphPacking(CustomPartitionerFn):
     """
 
     def __init__(
-        self, density: float, device: torch.device | str, minimum_elements: int = 16384
+        self,
+        density: float,
+        device: torch.device | str,
+        minimum_elements: int = 16384,
+        masks: bool = True,
     ) -> None:
         if not 0 < density <= 1:
             raise ValueError(f"density must be above 0 and at most 1, not {density}")
         if minimum_elements < 1:
             raise ValueError(f"minimum_elements must be at least 1, not {minimum_elements}")
-        self.density, self.minimum_elements = density, minimum_elements
-        self.tensors = self.dense_bytes = self.stored_bytes = 0
+        self.density, self.minimum_elements, self.masks = density, minimum_elements, masks
+        self.tensors = self.dense_bytes = self.stored_bytes = self.mask_bytes = 0
         # Made here, since a CUDA graph would take it into memory that it uses again.
         device = torch.empty(0, device=device).device
         self._overflow = _note_overflow(device)
@@ -207,7 +247,8 @@ class GraphPacking(CustomPartitionerFn):
 
     def uuid(self) -> Any:
         """Return what makes PyTorch's cache of compiled graphs tell this one from others."""
-        return get_hash_for_files((__file__,), f"{self.density} {self.minimum_elements}")
+        chosen = f"{self.density} {self.minimum_elements} {self.masks}"
+        return get_hash_for_files((__file__,), chosen)
 
     def __call__(
         self, gm: fx.GraphModule, joint_inputs: Sequence[object], **kwargs: Any
@@ -219,46 +260,59 @@ class GraphPacking(CustomPartitionerFn):
         given = {node.name: node for node in backward.graph.find_nodes(op="placeholder")}
         for index in range(kwargs["num_fwd_outputs"], len(results)):
             node = results[index]
-            if self._packs(node):
-                results[index] = self._pack(forward.graph, node, backward.graph, given[node.name])
+            if ways := self._ways(node):
+                there, back = ways
+                results[index] = packed = _insert(forward.graph, there, node, node.next)
+                _read_through(backward.graph, back, given[node.name], packed.meta)
         output.args = (type(output.args[0])(results), *output.args[1:])
         for module in (forward, backward):
             module.graph.lint()
             module.recompile()
         return forward, backward
 
-    def _packs(self, node: Any) -> bool:
-        value = node.meta.get("val") if isinstance(node, fx.Node) else None
-        return (
-            isinstance(value, Tensor)
-            and value.is_floating_point()
-            and all(isinstance(size, int) for size in value.shape)
-            and value.numel() >= self.minimum_elements
-            and extent(value) == value.numel()  # no gaps, no overlaps
-            and _is_pruned(node)
-        )
-
-    def _pack(
-        self, forward: fx.Graph, node: fx.Node, backward: fx.Graph, given: fx.Node
-    ) -> fx.Node:
-        value = node.meta["val"]
-        capacity = math.ceil(self.density * value.numel())
-        with forward.inserting_after(node):
-            packed = forward.call_function(torch.ops.transcode.pack.default, (node, capacity))
-        first = next(item for item in backward.nodes if given in item.all_input_nodes)
-        arguments = (given, list(value.shape), list(value.stride()), value.dtype, capacity)
-        with backward.inserting_before(first):
-            unpacked = backward.call_function(torch.ops.transcode.unpack.default, arguments)
-        given.replace_all_uses_with(unpacked, delete_user_cb=lambda user: user is not unpacked)
-        unpacked.meta["val"] = value
-        with value.fake_mode:
-            stored = torch.ops.transcode.pack.default(value, capacity)
-        packed.meta["val"] = given.meta["val"] = stored
-        given.meta.pop("tensor_meta", None)
+    def _ways(self, node: Any) -> tuple[Way, Way] | None:
+        """How a node's tensor is packed and brought back; None where it stays as it is."""
+        made = isinstance(node, fx.Node) and node.op == "call_function"
+        value = node.meta.get("val") if made else None
+        if (
+            not isinstance(value, Tensor)
+            or not all(isinstance(size, int) for size in value.shape)
+            or value.numel() < self.minimum_elements
+            or extent(value) != value.numel()  # gaps or overlaps
+        ):
+            return None
+        if self.masks and value.dtype == torch.bool and value.numel() % WORD == 0:
+            self.mask_bytes += value.nbytes
+            return pack_mask, partial(unpack_mask, like=value)
+        if not value.is_floating_point() or not _is_pruned(node):
+            return None
+        room = math.ceil(self.density * value.numel())
         self.tensors += 1
         self.dense_bytes += value.nbytes
-        self.stored_bytes += stored.nbytes
-        return packed
+        self.stored_bytes += Layout.of(value.numel(), value.itemsize, room).nbytes
+        form = {"size": value.shape, "stride": value.stride(), "dtype": value.dtype}
+        return partial(pack, capacity=room), partial(unpack, **form, capacity=room)
+
+
+def _insert(graph: fx.Graph, way: Way, node: fx.Node, place: fx.Node) -> fx.Node:
+    """Put what a function does with a node's tensor into a graph, before a place of it."""
+    value = node.meta["val"]
+    with value.fake_mode:
+        traced = make_fx(way, select_decomp_table())(value).graph
+    (given,) = traced.find_nodes(op="placeholder")
+    with graph.inserting_before(place):
+        made = graph.graph_copy(traced, {given: node})
+    assert isinstance(made, fx.Node)
+    return made
+
+
+def _read_through(graph: fx.Graph, way: Way, given: fx.Node, meta: dict[str, Any]) -> None:
+    """Bring a packed tensor that is given to a graph back before its first user."""
+    users = dict.fromkeys(given.users)
+    given.meta = meta.copy()
+    restored = _insert(graph, way, given, next(node for node in graph.nodes if node in users))
+    for user in users:
+        user.replace_input_with(given, restored)
 
 
 def _is_pruned(node: fx.Node) -> bool:

@@ -10,11 +10,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.compression_graph import BLOCK, HEADER, WHOLE, Layout
-from model.compression_triton import TYPES, WORD
+from model.compression_graph import BLOCK, HEADER, WHOLE, WORD, Layout
+from model.compression_triton import TYPES
 
-WARPS = 4
-"""Of a program."""
+WARPS = 1
+"""Of a program; an H100 packs 25 MB in 27 µs so, in 32 µs with 4096 numbers and 4 warps a block."""
 
 
 @triton.jit

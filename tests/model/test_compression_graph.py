@@ -9,7 +9,15 @@ from small import batch, make_model
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 
-from model.compression_graph import BLOCK, GraphPacking, Layout, pack, unpack
+from model.compression_graph import (
+    BLOCK,
+    GraphPacking,
+    Layout,
+    pack,
+    pack_mask,
+    unpack,
+    unpack_mask,
+)
 from model.space import TransformerDesign
 
 torch.set_num_threads(1)
@@ -70,6 +78,15 @@ def test_sizes_and_strides_come_back():
     assert back.stride() == values.stride() and torch.equal(bits(back), bits(values))
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_masks_come_back(order):
+    mask = (numbers(4 * 24 * 2, torch.float32, 0.5) != 0).view(4, 24, 2).permute(order)
+    words = pack_mask(mask)
+    assert words.dtype == torch.int32 and words.shape == (4 * 24 * 2 // 32,)
+    back = unpack_mask(words, mask)
+    assert back.stride() == mask.stride() and torch.equal(back, mask)
+
+
 def test_what_a_compiler_must_know_of_the_operations():
     values = numbers(640, torch.bfloat16, 0.5).nan_to_num()
     torch.library.opcheck(pack, (values, 640))
@@ -112,8 +129,20 @@ def test_a_graph_packs_what_was_pruned():
     assert len(buffers) == packing.tensors and sum(buffers) == packing.stored_bytes
     assert packing.tensors == 2 * 8
     assert packing.stored_bytes < packing.dense_bytes
+    # Of each layer's masks those of scores, too; and of what the products write.
+    masks = [value for value in saved if value.dtype == torch.bool and value.numel() >= 64]
+    assert len(masks) >= 2 * 9
+    assert not any(value.dtype == torch.bool and value.numel() >= 64 for value in packed)
+    assert packing.mask_bytes == sum(value.numel() for value in masks)
     dense = sum(value.nbytes for value in saved) - sum(value.nbytes for value in packed)
-    assert dense == packing.dense_bytes - packing.stored_bytes
+    spared = packing.dense_bytes - packing.stored_bytes + packing.mask_bytes * 7 // 8
+    assert dense == spared
+    torch.compiler.reset()
+    without = GraphPacking(0.95, "cpu", minimum_elements=64, masks=False)
+    _, packed = graphs(without)
+    assert without.stored_bytes == packing.stored_bytes and without.mask_bytes == 0
+    found = sum(value.nbytes for value in packed if value.dtype == torch.bool)
+    assert found >= packing.mask_bytes
 
 
 def test_a_graph_without_room_says_so():
@@ -155,9 +184,13 @@ def test_refused(arguments, message):
         GraphPacking(**arguments, device="cpu")
 
 
-def test_the_cache_of_graphs_tells_densities_apart():
-    ids = {GraphPacking(density, "cpu").uuid() for density in (0.5, 0.6)}
-    assert len(ids) == 2
+def test_the_cache_of_graphs_tells_settings_apart():
+    chosen = [(0.5, 64, True), (0.6, 64, True), (0.5, 128, True), (0.5, 64, False)]
+    ids = {
+        GraphPacking(density, "cpu", minimum_elements, masks).uuid()
+        for density, minimum_elements, masks in chosen
+    }
+    assert len(ids) == len(chosen)
     assert GraphPacking(0.5, "cpu").options(False)["triton.cudagraphs"] is False
 
 

@@ -80,11 +80,17 @@ def test_a_compiled_graph_on_a_gpu(cuda_graphs):
             torch.compiler.cudagraph_mark_step_begin()
             model.zero_grad()
             model(**inputs, labels=torch.arange(8, device="cuda") % 2).loss.backward()
-        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        named = model.named_parameters()
+        return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
     packing = GraphPacking(0.95, "cuda", minimum_elements=64)
     packed = gradients(packing.options(cuda_graphs))
     packing.check()
-    assert packing.tensors > 8
+    assert packing.tensors == 2 * 8
     dense = gradients({"triton.cudagraphs": cuda_graphs})
-    assert all(torch.equal(one, other) for one, other in zip(dense, packed, strict=True))
+    assert dense.keys() == packed.keys()
+    for name, gradient in dense.items():
+        # The compiler fuses other kernels then, which round otherwise: by 5e-7 on an H100, as much
+        # as the compiled graph and the one that is not.
+        worst = (packed[name] - gradient).abs().max() / gradient.abs().max()
+        assert worst < 1e-5, (name, worst)
