@@ -59,6 +59,11 @@ class Layout(NamedTuple):
 
 def _flat(values: Tensor) -> Tensor:
     """The numbers of a tensor without gaps, in the order of memory, as integers."""
+    if extent(values) != values.numel():
+        raise ValueError(
+            f"a tensor of size {tuple(values.shape)} and strides {values.stride()} has gaps or "
+            "overlaps, which cannot be packed; pass .contiguous()"
+        )
     return values.as_strided((values.numel(),), (1,)).view(BITS_TYPES[values.itemsize])
 
 

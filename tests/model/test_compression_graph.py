@@ -78,6 +78,13 @@ def test_sizes_and_strides_come_back():
     assert back.stride() == values.stride() and torch.equal(bits(back), bits(values))
 
 
+def test_gaps_and_overlaps_are_refused():
+    values = numbers(64, torch.float32, 0.5)
+    for view in (values[::2], values.view(8, 8)[:, :5], values[:, None].expand(64, 3)):
+        with pytest.raises(ValueError, match="has gaps or overlaps, which cannot be packed"):
+            pack(view, 32)
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_masks_come_back(order):
     mask = (numbers(4 * 24 * 2, torch.float32, 0.5) != 0).view(4, 24, 2).permute(order)
